@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lorarar.errors import LorararError
+from lorarar.files import sha256
 from lorarar.hypernet import Hypernet, load_hypernet, save_hypernet
 from lorarar.lora import load_lora, save_lora
 from lorarar.merge import coefficients, reduce_rank
@@ -59,13 +60,27 @@ def merge(
         merged, error = reduce_rank(merged, rank)
         console.print(f"reduced to rank {rank}: relative error {error:.2e}")
     elapsed = time.perf_counter() - started
-    merged.metadata = {
-        "lorarar.content": content.name,
-        "lorarar.style": style.name,
-        "lorarar.method": method.value,
-    }
+    inputs = {"content": content, "style": style}
+    if method is Method.LORARAR and hypernet:
+        inputs["hypernet"] = hypernet
+    merged.metadata = {"lorarar.method": method.value}
+    for role, file in inputs.items():
+        merged.metadata[f"lorarar.{role}"] = file.name
+        merged.metadata[f"lorarar.{role}.sha256"] = sha256(file)
     save_lora(merged, output, force)
     console.print(f"{output}: {len(merged.layers)} layers merged in {elapsed * 1e3:.0f} ms")
+
+
+@cli.command()
+def convert(
+    file: Path,
+    output: Annotated[Path, typer.Option("--output", "-o")],
+    force: bool = False,
+) -> None:
+    """Rewrite a LoRA in the canonical layout: diffusers names, alpha folded into up."""
+    lora = load_lora(file)
+    save_lora(lora, output, force)
+    console.print(f"{output}: {len(lora.layers)} layers")
 
 
 @cli.command()

@@ -1,5 +1,6 @@
 """Safetensors in and out: checked on the way in, atomic on the way out."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Callable
@@ -65,3 +66,8 @@ def write_atomically(path: Path, write: Callable[[Path], None], force: bool) -> 
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
