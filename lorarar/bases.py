@@ -1,9 +1,9 @@
 """Attention projections of the SDXL-class base models: names and shapes, without torch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-CROSS_ATTENTION_WIDTH = 2048
+Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -11,8 +11,10 @@ class Base:
     """What separates one SDXL-class UNet from another (diffusers `UNet2DConditionModel`)."""
 
     layers_per_block: int
-    transformer_layers: tuple[int, int]  # in blocks 640 and 1280 wide
+    transformer_layers: tuple[int, int]  # in the blocks of the two widths
     mid_block: bool = True
+    widths: tuple[int, int] = (640, 1280)
+    cross_attention: int = 2048
 
 
 BASES = {
@@ -22,29 +24,38 @@ BASES = {
 }
 
 
-def attention_shapes(base: Base) -> dict[str, tuple[int, int]]:
+def attention_shapes(base: Base) -> dict[str, Shape]:
     """Map each attention projection's diffusers name to its weight's shape (out, in)."""
-    narrow, wide = base.transformer_layers
+    (narrow, wide), (shallow, deep) = base.widths, base.transformer_layers
     blocks = [
-        ("down_blocks.1", base.layers_per_block, narrow, 640),
-        ("down_blocks.2", base.layers_per_block, wide, 1280),
-        ("up_blocks.0", base.layers_per_block + 1, wide, 1280),
-        ("up_blocks.1", base.layers_per_block + 1, narrow, 640),
+        ("down_blocks.1", base.layers_per_block, shallow, narrow),
+        ("down_blocks.2", base.layers_per_block, deep, wide),
+        ("up_blocks.0", base.layers_per_block + 1, deep, wide),
+        ("up_blocks.1", base.layers_per_block + 1, shallow, narrow),
     ]
     if base.mid_block:
-        blocks.append(("mid_block", 1, wide, 1280))
+        blocks.append(("mid_block", 1, deep, wide))
     return {
         f"{block}.attentions.{attention}.transformer_blocks.{depth}.{name}": shape
         for block, attentions, depths, width in blocks
         for attention in range(attentions)
         for depth in range(depths)
-        for name, shape in _transformer_block(width)
+        for name, shape in _transformer_block(width, base.cross_attention)
     }
 
 
-def _transformer_block(width: int) -> Iterator[tuple[str, tuple[int, int]]]:
-    for attention, context in (("attn1", width), ("attn2", CROSS_ATTENTION_WIDTH)):
+def _transformer_block(width: int, context: int) -> Iterator[tuple[str, Shape]]:
+    for attention, source in (("attn1", width), ("attn2", context)):
         yield f"{attention}.to_q", (width, width)
-        yield f"{attention}.to_k", (width, context)
-        yield f"{attention}.to_v", (width, context)
+        yield f"{attention}.to_k", (width, source)
+        yield f"{attention}.to_v", (width, source)
         yield f"{attention}.to_out.0", (width, width)
+
+
+SHAPES = {name: attention_shapes(base) for name, base in BASES.items()}
+
+
+def base_of(shapes: Mapping[str, Shape]) -> str | None:
+    """Name the smallest base that has all these attention projections in these shapes."""
+    fitting = [name for name, known in SHAPES.items() if shapes.items() <= known.items()]
+    return min(fitting, key=lambda name: len(SHAPES[name])) if fitting else None

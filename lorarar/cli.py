@@ -2,7 +2,6 @@
 
 import sys
 import tempfile
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,113 +11,142 @@ from rich.console import Console
 from rich.table import Table
 
 from lorarar.errors import LorararError
-from lorarar.files import sha256
-from lorarar.hypernet import Hypernet, load_hypernet, save_hypernet
-from lorarar.lora import load_lora, save_lora
-from lorarar.merge import coefficients, reduce_rank
-from lorarar.merge import merge as merge_loras
-from lorarar.standin import standin_lora
+from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.lora import load_lora
+from lorarar.merge import coefficients as predict
+from lorarar.merge_files import merge_files
+from lorarar.methods import METHODS
+from lorarar.prepare import LEVELS
+from lorarar.prepare import prepare as prepare_lora
+from lorarar.save import LAYOUTS, save_lora
+from lorarar.standin import write_standins
+from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
 console = Console()
 
-
-class Method(StrEnum):
-    LORARAR = "lorarar"
-    DIRECT = "direct"
-    LINEAR = "linear"
+Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[misc]
+Level = StrEnum("Level", {name: name for name in LEVELS})  # type: ignore[misc]
+Role = StrEnum("Role", {name: name for name in ROLES})  # type: ignore[misc]
+Output = Annotated[Path, typer.Option("--output", "-o")]
+HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
+Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
+Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
 
 
 @cli.command()
 def merge(
     content: Path,
     style: Path,
-    output: Annotated[Path, typer.Option("--output", "-o")],
-    hypernet: Annotated[Path | None, typer.Option(help="LoRA.rar checkpoint")] = None,
-    method: Method = Method.LORARAR,
+    output: Output,
+    hypernet: Annotated[
+        Path | None, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")
+    ] = None,
+    method: Method = Method["lorarar"],
     rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
+    layout: Format = Layout["diffusers"],
     content_scale: float = 1.0,
     style_scale: float = 1.0,
-    force: bool = False,
+    density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
+    seed: Annotated[int, typer.Option(help="dare")] = 0,
+    force: Force = False,
 ) -> None:
-    """Merge a content LoRA and a style LoRA into one file."""
-    if output.exists() and not force:
-        raise LorararError(f"{output}: exists already; pass --force to replace it")
-    pair = load_lora(content), load_lora(style)
-    started = time.perf_counter()
-    m = {}
-    if method is Method.LORARAR:
-        if hypernet is None:
-            raise LorararError(
-                "--method lorarar needs --hypernet: a LoRA.rar checkpoint (hypernet.pth) for the "
-                "LoRAs' base model; without one use --method direct or linear"
-            )
-        m = coefficients(*pair, load_hypernet(hypernet))
-    share = 0.5 if method is Method.LINEAR else 1.0
-    merged = merge_loras(*pair, m, share * content_scale, share * style_scale)
-    if rank:
-        merged, error = reduce_rank(merged, rank)
-        console.print(f"reduced to rank {rank}: relative error {error:.2e}")
-    elapsed = time.perf_counter() - started
-    inputs = {"content": content, "style": style}
-    if method is Method.LORARAR and hypernet:
-        inputs["hypernet"] = hypernet
-    merged.metadata = {"lorarar.method": method.value}
-    for role, file in inputs.items():
-        merged.metadata[f"lorarar.{role}"] = file.name
-        merged.metadata[f"lorarar.{role}.sha256"] = sha256(file)
-    save_lora(merged, output, force)
-    console.print(f"{output}: {len(merged.layers)} layers merged in {elapsed * 1e3:.0f} ms")
+    """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
+    report = merge_files(
+        content,
+        style,
+        output,
+        hypernet if method == "lorarar" else None,
+        method.value,
+        rank,
+        layout.value,
+        force,
+        content_scale=content_scale,
+        style_scale=style_scale,
+        density=density,
+        seed=seed,
+    )
+    if report.rank_error is not None:
+        console.print(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
+    console.print(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
+
+
+@cli.command()
+def prepare(
+    file: Path,
+    output: Output,
+    hypernet: HypernetPath,
+    role: Annotated[Role, typer.Option(help="what the LoRA will be merged as")],
+    level: Level = Level["full-fp16"],
+    force: Force = False,
+) -> None:
+    """Compute one LoRA's half of the hypernetwork once, for instant merges later."""
+    prepared = prepare_lora(load_lora(file), load_hypernet(hypernet), role.value, level.value)
+    save_lora(prepared, output, force=force)
+    console.print(f"{output}: prepared as {role}, {output.stat().st_size / 1e6:.1f} MB")
+
+
+@cli.command()
+def coefficients(
+    content: Path,
+    style: Path,
+    hypernet: HypernetPath,
+    plot: Annotated[Path | None, typer.Option(help="draw them into this PNG")] = None,
+    force: Force = False,
+) -> None:
+    """Show the coefficients that the hypernetwork predicts for a pair."""
+    m = predict(load_lora(content), load_lora(style), load_hypernet(hypernet))
+    if plot:
+        from lorarar.plot import plot_coefficients
+
+        plot_coefficients(m, plot, force)
+        console.print(f"{plot}: coefficients of {len(m)} layers")
+        return
+    table = Table("layer", "mean m_c", "deviation", "mean m_s", "deviation")
+    for name, (m_c, m_s) in m.items():
+        table.add_row(name, *(f"{x:.4f}" for v in (m_c, m_s) for x in (v.mean(), v.std())))
+    console.print(table)
 
 
 @cli.command()
 def convert(
-    file: Path,
-    output: Annotated[Path, typer.Option("--output", "-o")],
-    force: bool = False,
+    file: Path, output: Output, layout: Format = Layout["diffusers"], force: Force = False
 ) -> None:
-    """Rewrite a LoRA in the canonical layout: diffusers names, alpha folded into up."""
+    """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
     lora = load_lora(file)
-    save_lora(lora, output, force)
+    save_lora(lora, output, layout.value, force)
     console.print(f"{output}: {len(lora.layers)} layers")
 
 
 @cli.command()
-def inspect(file: Path) -> None:
-    """Show a LoRA's layers, ranks, norms and metadata."""
+def inspect(
+    file: Path,
+    layers: Annotated[bool, typer.Option("--layers", help="every layer, with its norm")] = False,
+) -> None:
+    """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
     lora = load_lora(file)
-    table = Table("layer", "out x in", "rank", "scale", "|up|", "|down|")
-    for name, layer in lora.layers.items():
-        table.add_row(
-            name,
-            f"{layer.up.shape[0]}x{layer.down.shape[1]}",
-            str(layer.rank),
-            f"{layer.scale:g}",
-            f"{layer.up.float().norm():.3g}",
-            f"{layer.down.float().norm():.3g}",
-        )
-    console.print(table)
+    for fact, value in overview(lora).items():
+        console.print(f"{fact}: {value}", markup=False, highlight=False)
     for key, value in lora.metadata.items():
-        console.print(f"{key}: {value}", markup=False)
+        console.print(f"{key}: {value}", markup=False, highlight=False)
+    if layers:
+        table = Table("layer", "out x in", "rank", "alpha / rank", "|dW|")
+        for name, layer in lora.layers.items():
+            out, width = layer.shape
+            table.add_row(
+                name, f"{out}x{width}", str(layer.rank), f"{layer.scale:g}", f"{norm(layer):.3g}"
+            )
+        console.print(table)
 
 
 @cli.command()
-def demo(base: str = "sdxl", rank: int = 64) -> None:
-    """Merge two full-size stand-in LoRAs (random weights) from file to file."""
+def demo(base: str = "sdxl", rank: Annotated[int, typer.Option(min=1)] = 64) -> None:
+    """Merge two full-size stand-in LoRAs (random weights), from file to file."""
     with tempfile.TemporaryDirectory() as folder:
-        content, style, net, out = (
-            Path(folder) / name
-            for name in (
-                "standin-content.safetensors",
-                "standin-style.safetensors",
-                "untrained-hypernet.safetensors",
-                "merged.safetensors",
-            )
-        )
-        save_lora(standin_lora(base, rank, seed=1), content)
-        save_lora(standin_lora(base, rank, seed=2), style)
-        save_hypernet(Hypernet.random(), net)
-        merge(content, style, out, net)
+        pair, hypernet = write_standins(Path(folder), base, rank)
+        report = merge_files(*pair, Path(folder) / "merged.safetensors", hypernet)
+    console.print(f"{base}, rank {rank}: {report.layers} layers in {report.seconds * 1e3:.0f} ms")
 
 
 def app() -> None:

@@ -1,49 +1,84 @@
 """The hypernetwork: (m_c[j], m_s[j]) = H(dW_c[:, j] ++ dW_s[:, j]), paper section 3.2."""
 
+import hashlib
 import json
 import pickle
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors, write_safetensors
+from lorarar.numeric import widen
 
 PUBLISHED_PROJECTIONS = ("to_q", "to_out.0")
+ROLES = ("content", "style")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Hypernet:
-    """One input Linear per output width, then a shared ReLU and Linear(hidden -> 2).
+    """One input Linear per output width, then a shared ReLU and Linear(hidden -> 2); float32.
 
     inputs: width -> (weight (hidden, 2 * width), bias (hidden)); a row's first half reads the
     content column, its second half the style column. output: (weight (2, hidden), bias (2)).
-    predicts: suffixes of the projections it predicts; every other layer keeps m = 1, 1.
+    predicts: suffixes of the attention projections it predicts; all others keep m = 1, 1.
     """
 
-    inputs: dict[int, tuple[Tensor, Tensor]]
-    output: tuple[Tensor, Tensor]
+    inputs: dict[int, tuple[np.ndarray, np.ndarray]]
+    output: tuple[np.ndarray, np.ndarray]
     predicts: tuple[str, ...] = PUBLISHED_PROJECTIONS
     source: str = "<memory>"
 
     @classmethod
-    def random(cls, widths: tuple[int, ...] = (640, 1280), hidden: int = 128, seed: int = 0):
+    def random(
+        cls,
+        widths: tuple[int, ...] = (640, 1280),
+        hidden: int = 128,
+        predicts: tuple[str, ...] = PUBLISHED_PROJECTIONS,
+        seed: int = 0,
+    ) -> "Hypernet":
         """Untrained weights, for tests and latency measurements."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = np.random.default_rng(seed)
 
-        def linear(rows: int, columns: int) -> tuple[Tensor, Tensor]:
-            weight = torch.randn(rows, columns, generator=generator) / columns**0.5
-            return weight, torch.randn(rows, generator=generator) / columns**0.5
+        def linear(rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+            weight = generator.standard_normal((rows, columns), np.float32)
+            bias = generator.standard_normal(rows, np.float32)
+            return weight / np.float32(columns**0.5), bias / np.float32(columns**0.5)
 
-        return cls({width: linear(hidden, 2 * width) for width in widths}, linear(2, hidden))
+        inputs = {width: linear(hidden, 2 * width) for width in widths}
+        return cls(inputs, linear(2, hidden), predicts)
+
+    @property
+    def hidden(self) -> int:
+        return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
-        return ".attn" in layer and layer.endswith(self.predicts)
+        return layer.startswith("unet.") and ".attn" in layer and layer.endswith(self.predicts)
 
-    def input_for(self, layer: str, width: int) -> tuple[Tensor, Tensor]:
-        """Raises LorararError if the hypernetwork was trained for a base of other widths."""
+    def half(self, layer: str, width: int, role: str) -> np.ndarray:
+        """Return the input weight's half that reads `role`, (hidden, width)."""
+        weight, _ = self._input(layer, width)
+        return weight[:, :width] if role == "content" else weight[:, width:]
+
+    def read_out(self, layer: str, width: int, features: np.ndarray) -> np.ndarray:
+        """Return m = W_out @ relu(features + b) + b_out, (2, in), from (hidden, in), which is
+        overwritten."""
+        features += self._input(layer, width)[1][:, None]
+        np.maximum(features, 0, out=features)
+        weight, bias = self.output
+        return weight @ features + bias[:, None]
+
+    def fingerprint(self) -> str:
+        """Identify the weights, whatever file they came from."""
+        digest = hashlib.sha256(json.dumps(self.predicts).encode())
+        for name, tensor in sorted(to_tensors(self).items()):
+            digest.update(name.encode() + tensor.tobytes())
+        return digest.hexdigest()[:16]
+
+    def _input(self, layer: str, width: int) -> tuple[np.ndarray, np.ndarray]:
         if width not in self.inputs:
             raise LorararError(
                 f"{self.source}: layer '{layer}' has out width {width}, but this hypernetwork "
@@ -55,53 +90,71 @@ class Hypernet:
 def load_hypernet(path: str | Path) -> Hypernet:
     """Read lorarar's safetensors or the published `hypernet.pth`, without running its code.
 
+    A `.pth` needs torch; `lorarar convert-hypernet` makes a safetensors file of it once.
+
     Raises LorararError if the file is missing, damaged or holds no hypernetwork.
     """
     path = Path(path)
     is_pickle = path.suffix in (".pth", ".pt")
     tensors, metadata = (_read_pth(path), {}) if is_pickle else read_safetensors(path)
     try:
-        weights = {name: tensor.float() for name, tensor in tensors.items()}
-        inputs = {
-            weight.shape[1] // 2: (weight, weights[name.replace("weight", "bias")])
-            for name, weight in weights.items()
-            if name.startswith("input_") and name.endswith(".weight")
-        }
-        hypernet = Hypernet(inputs, (weights["output.1.weight"], weights["output.1.bias"]))
-    except (KeyError, AttributeError, IndexError) as error:
+        predicts = tuple(json.loads(metadata.get("predicts", json.dumps(PUBLISHED_PROJECTIONS))))
+        return from_tensors(tensors, predicts, str(path))
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise LorararError(
-            f"{path}: no hypernetwork (tensor {error} missing); give a LoRA.rar checkpoint"
+            f"{path}: no hypernetwork ({error} missing or misshapen); give a LoRA.rar checkpoint"
         ) from error
-    _check(hypernet, path)
-    predicts = tuple(json.loads(metadata.get("predicts", json.dumps(PUBLISHED_PROJECTIONS))))
-    return replace(hypernet, predicts=predicts, source=str(path))
 
 
 def save_hypernet(hypernet: Hypernet, path: str | Path, force: bool = False) -> None:
     """Write safetensors with the published tensor names and the configuration as metadata."""
+    metadata = {"format": "lorarar.hypernet.1", "predicts": json.dumps(hypernet.predicts)}
+    write_safetensors(Path(path), to_tensors(hypernet), metadata, force)
+
+
+def to_tensors(hypernet: Hypernet) -> dict[str, np.ndarray]:
+    """Name the weights as the published checkpoint does (`input_1.weight`, `output.1.bias`)."""
     tensors = {"output.1.weight": hypernet.output[0], "output.1.bias": hypernet.output[1]}
     for index, width in enumerate(sorted(hypernet.inputs), start=1):
         tensors[f"input_{index}.weight"], tensors[f"input_{index}.bias"] = hypernet.inputs[width]
-    metadata = {"format": "lorarar.hypernet.1", "predicts": json.dumps(hypernet.predicts)}
-    write_safetensors(Path(path), tensors, metadata, force)
+    return tensors
 
 
-def _read_pth(path: Path) -> dict[str, Tensor]:
+def from_tensors(
+    tensors: Mapping[str, np.ndarray], predicts: tuple[str, ...], source: str
+) -> Hypernet:
+    """Raises KeyError or IndexError for missing weights, LorararError for unfit ones."""
+    weights = {name: widen(np.asarray(tensor)) for name, tensor in tensors.items()}
+    inputs = {
+        weight.shape[1] // 2: (weight, weights[name.replace("weight", "bias")])
+        for name, weight in weights.items()
+        if re.fullmatch(r"input_\d+\.weight", name)
+    }
+    hypernet = Hypernet(
+        inputs, (weights["output.1.weight"], weights["output.1.bias"]), predicts, source
+    )
+    weight, bias = hypernet.output
+    hidden = weight.shape[-1]
+    fits = weight.shape == (2, hidden) and bias.shape == (2,) and bool(inputs)
+    for width, (rows, offset) in inputs.items():
+        fits = fits and rows.shape == (hidden, 2 * width) and offset.shape == (hidden,)
+    if not (fits and all(np.isfinite(tensor).all() for tensor in weights.values())):
+        raise LorararError(f"{source}: weights of mismatched shapes or NaN; get the file again")
+    return hypernet
+
+
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise LorararError(f"{path}: does not exist; name a hypernetwork checkpoint")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        import torch
+    except ImportError as error:
+        raise LorararError(
+            f"{path}: a .pth file needs torch; run: pip install 'lorarar[formats]'"
+        ) from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: tensor.float().numpy() for name, tensor in state.items()}
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, AttributeError) as error:
         reason = str(error).splitlines()[0]
         raise LorararError(f"{path}: not a plain weights file ({reason}); get it again") from error
-
-
-def _check(hypernet: Hypernet, path: Path) -> None:
-    weight, bias = hypernet.output
-    hidden = weight.shape[-1]
-    fits = weight.shape == (2, hidden) and bias.shape == (2,) and bool(hypernet.inputs)
-    for width, (rows, offset) in hypernet.inputs.items():
-        fits = fits and rows.shape == (hidden, 2 * width) and offset.shape == (hidden,)
-        fits = fits and bool(rows.isfinite().all() and offset.isfinite().all())
-    if not (fits and weight.isfinite().all() and bias.isfinite().all()):
-        raise LorararError(f"{path}: weights of mismatched shapes or NaN; get the file again")

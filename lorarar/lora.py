@@ -1,38 +1,78 @@
-"""LoRA files: what people have, read into one form, and written back as diffusers files."""
+"""LoRA files: what people have, read into one form."""
 
+import json
+import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
-from lorarar.bases import BASES, attention_shapes
+from lorarar.bases import SHAPES, base_of
 from lorarar.errors import LorararError
-from lorarar.files import read_safetensors, write_safetensors
+from lorarar.files import Array, read_safetensors
 
+CANONICAL = re.compile(r"(unet|text_encoder|text_encoder_2)\.(.+)\.(lora_A\.weight|lora_B\.weight)")
+FEATURES = (".features", ".feature_scales")  # of a prepared file, see lorarar/prepare.py
+PLACES = re.compile(
+    r"unet\.((down|up)_blocks\.[012]|mid_block|conv_in|conv_out|time_embedding|add_embedding)\."
+    r"|text_encoder(_2)?\.text_model\."
+)
 NOT_PLAIN = {
-    "dora_scale": "DoRA",
-    "lora_magnitude_vector": "DoRA",
-    "hada_w1": "LoHa",
-    "lokr_w1": "LoKr",
+    r"\.dora_scale|lora_magnitude_vector": "DoRA",
+    r"\.hada_w": "LoHa",
+    r"\.lokr_w": "LoKr",
+    r"\.lora_mid": "Tucker-decomposed LoCon",
+    r"\.oft_": "OFT",
+    r"\.[ab][12]\.weight$": "GLoRA",
+    r"\.on_input$": "IA3",
+    r"\.diff(_b)?$": "full difference",
+    r"\.w_norm|\.b_norm": "norm difference",
+    r"lora_embedding_": "embedding LoRA",
 }
 
 
 class Layer(NamedTuple):
-    """One adapted layer: dW = scale * up @ down.
+    """One adapted layer: dW = scale * up @ down, with scale = alpha / rank.
 
-    up: (out, rank); down: (rank, in). Convolutions keep their trailing kernel axes.
+    up: (out, rank); down: (rank, in), in the file's dtype. Convolutions keep trailing kernel axes.
     """
 
-    up: Tensor
-    down: Tensor
+    up: Array
+    down: Array
     scale: float = 1.0
 
     @property
     def rank(self) -> int:
         return self.down.shape[0]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(out, in) of the adapted weight."""
+        return self.up.shape[0], self.down.shape[1]
+
+
+class Feature(NamedTuple):
+    """Half of the hypernetwork's first layer for one layer of a LoRA, kept (METHOD: prepared).
+
+    values: (hidden, rank) at level small, (hidden, in) at level full; float or int8.
+    scales: (hidden, 1) float32, with int8 only; values * scales is the feature.
+    """
+
+    values: np.ndarray
+    scales: np.ndarray | None = None
+
+
+@dataclass
+class Prepared:
+    """The features of one LoRA in one role ("content" or "style"), for one hypernetwork."""
+
+    role: str
+    level: str
+    fingerprint: str
+    features: dict[str, Feature]
 
 
 @dataclass
@@ -42,116 +82,203 @@ class Lora:
     layers: dict[str, Layer]
     metadata: dict[str, str] = field(default_factory=dict)
     source: str = "<memory>"
+    prepared: Prepared | None = None
+
+    @property
+    def base(self) -> str | None:
+        """The base model that the attention layers' names and shapes fit, if a known one."""
+        return base_of(attention_layers(self.layers))
 
 
-def load_lora(path: str | Path) -> Lora:
-    """Read a kohya or diffusers LoRA file of an SDXL-class base, alpha / rank folded in `scale`.
+def load_lora(path: str | Path, canonical_only: bool = False) -> Lora:
+    """Read a LoRA of an SDXL-class base: kohya, diffusers (new or old keys) or a PEFT folder.
 
-    Raises LorararError for bad files, non-plain LoRAs and LoRAs of another base.
+    Weights stay on disk until they are used. Only files in other than the canonical layout need
+    diffusers (and torch); with `canonical_only` those are refused.
+
+    Raises LorararError for bad files, LoRAs that are not plain and LoRAs of another base.
     """
     path = Path(path)
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata, config = _read(path)
     _refuse_not_plain(tensors, path)
-    alphas: dict[str, float] = {}
-    if any(name.startswith("lora_unet_") for name in tensors):
-        tensors, alphas = _from_kohya(tensors, path)
-    layers = {}
-    for name, down in tensors.items():
-        if not name.endswith((".lora_A.weight", ".lora.down.weight")):
-            continue
-        layer = name.removesuffix(".lora_A.weight").removesuffix(".lora.down.weight")
-        up = tensors.get(name.replace(".lora_A.", ".lora_B.").replace(".lora.down.", ".lora.up."))
-        if up is None:
-            raise LorararError(f"{path}: layer '{layer}' has a down but no up; get the file again")
-        _check_shapes(layer, up, down, path)
-        alpha = alphas.get(f"{layer}.alpha")
-        layers[layer] = Layer(up, down, 1.0 if alpha is None else float(alpha) / down.shape[0])
-    if not layers:
-        raise LorararError(f"{path}: no LoRA layers found; give a kohya or diffusers SDXL LoRA")
-    return Lora(layers, metadata, str(path))
+    plain = [name for name in tensors if not name.endswith(FEATURES)]
+    if all(CANONICAL.fullmatch(name) for name in plain):
+        names = {name: name for name in plain}
+    elif canonical_only:
+        raise LorararError(
+            f"{path}: not in the canonical layout; run: lorarar convert {path.name} -o OUT"
+        )
+    else:
+        from lorarar.conventions import canonical_names
+
+        names = canonical_names(plain, path)
+    layers = _pair(names, tensors, config, path)
+    _check_base(layers, path)
+    return Lora(layers, metadata, str(path), _prepared(tensors, layers, metadata, path))
 
 
-def save_lora(lora: Lora, path: str | Path, force: bool = False) -> None:
-    """Write diffusers names (`lora_A`/`lora_B`), the scale folded into up, dtype kept.
-
-    Raises LorararError if the file exists (without `force`), cannot be written, or if the scaled
-    weights do not fit the layer's dtype.
-    """
-    tensors = {}
-    for name, layer in lora.layers.items():
-        up = (layer.up.float() * layer.scale).to(layer.up.dtype)
-        if not torch.isfinite(up).all():
-            raise LorararError(f"{path}: layer '{name}' overflows {up.dtype}; use smaller scales")
-        tensors[f"{name}.lora_A.weight"] = layer.down
-        tensors[f"{name}.lora_B.weight"] = up
-    write_safetensors(Path(path), tensors, lora.metadata, force)
+def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:
+    """Return tensors, metadata, and PEFT's configuration by component ('unet', ...)."""
+    if path.is_dir():
+        config = {"": _peft_config(path)}
+        return (*read_safetensors(path / "adapter_model.safetensors"), config)
+    tensors, metadata = read_safetensors(path)
+    config = {}
+    for key, value in _json_object(metadata, "lora_adapter_metadata", path).items():
+        component, _, option = key.partition(".")  # diffusers: 'unet.lora_alpha'
+        config.setdefault(component, {})[option] = value
+    return tensors, metadata, config
 
 
-def _refuse_not_plain(tensors: dict[str, Tensor], path: Path) -> None:
+def _peft_config(folder: Path) -> dict:
+    try:
+        config = json.loads((folder / "adapter_config.json").read_bytes())
+        is_dora = config.get("use_dora")
+    except (OSError, ValueError, AttributeError) as error:
+        raise LorararError(
+            f"{folder}: a folder without a readable adapter_config.json ({error}); "
+            "name a .safetensors file or a PEFT folder"
+        ) from error
+    if is_dora:
+        raise LorararError(f"{folder}: this is a DoRA; only plain LoRAs can be merged")
+    return config
+
+
+def _json_object(metadata: Mapping[str, str], key: str, path: Path) -> dict:
+    try:
+        value = json.loads(metadata.get(key, "{}"))
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise LorararError(f"{path}: its metadata '{key}' is damaged; get the file again")
+    return value
+
+
+def _refuse_not_plain(tensors: Mapping[str, np.ndarray], path: Path) -> None:
     for name in tensors:
-        for mark, kind in NOT_PLAIN.items():
-            if mark in name:
+        for form, kind in NOT_PLAIN.items():
+            if re.search(form, name):
                 raise LorararError(
                     f"{path}: tensor '{name}' makes this a {kind}; only plain LoRAs can be merged"
                 )
 
 
-def _check_shapes(name: str, up: Tensor, down: Tensor, path: Path) -> None:
+def _pair(
+    names: Mapping[str, str], tensors: Mapping[str, np.ndarray], config: dict, path: Path
+) -> dict[str, Layer]:
+    found = {canonical: tensors[name] for name, canonical in names.items()}
+    layers = {}
+    for name in found:
+        if name.endswith(".alpha"):
+            continue
+        layer, _, part = name.rpartition(".lora_")
+        other = f"{layer}.lora_{'B' if part.startswith('A') else 'A'}.weight"
+        if other not in found:
+            raise LorararError(f"{path}: layer '{layer}' has no '{other}'; get the file again")
+        if not part.startswith("A"):
+            continue
+        up, down = found[other], found[name]
+        _check_factors(layer, up, down, path)
+        layers[layer] = Layer(up, down, _scale(layer, down.shape[0], found, config, path))
+    if not layers:
+        raise LorararError(f"{path}: no LoRA layers found; give a LoRA of an SDXL-class model")
+    return layers
+
+
+def _scale(
+    layer: str, rank: int, found: Mapping[str, np.ndarray], config: dict, path: Path
+) -> float:
+    """alpha / rank, from the layer's own alpha or from PEFT's configuration."""
+    alpha = found.get(f"{layer}.alpha")
+    if alpha is not None and alpha.size == 1:
+        return float(alpha.reshape(())) / rank
+    component, _, module = layer.partition(".")
+    options = config.get(component) or config.get("")
+    if not options:
+        return 1.0
+    try:
+        value = options.get("lora_alpha", rank)
+        if options.get("alpha_pattern"):
+            from peft.utils.other import get_pattern_key
+
+            pattern = options["alpha_pattern"]
+            value = pattern.get(get_pattern_key(pattern, module), value)
+        return value / (math.sqrt(rank) if options.get("use_rslora") else rank)
+    except (TypeError, AttributeError) as error:
+        raise LorararError(
+            f"{path}: layer '{layer}' has no usable alpha in adapter_config.json or "
+            f"lora_adapter_metadata ({error}); get the LoRA again"
+        ) from error
+
+
+def _check_factors(name: str, up: np.ndarray, down: np.ndarray, path: Path) -> None:
     if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
         raise LorararError(
-            f"{path}: layer '{name}' has up {tuple(up.shape)} and down {tuple(down.shape)}, "
+            f"{path}: layer '{name}' has up {up.shape} and down {down.shape}, "
             "whose ranks differ (swapped up and down?); save the LoRA again"
         )
-    wanted = _SDXL_SHAPES.get(name.removeprefix("unet."))
-    found = (up.shape[0], down.shape[1])
-    if wanted and found != wanted:
-        raise LorararError(
-            f"{path}: layer '{name}' is {found[0]}x{found[1]}, but SDXL-class bases have "
-            f"{wanted[0]}x{wanted[1]}; this LoRA is for another base (SD 1.5, SD 2) or damaged"
+    for part in (up, down):
+        if part.dtype.kind in "iu":
+            raise LorararError(
+                f"{path}: layer '{name}' has {part.dtype} weights; save them as F32, F16 or BF16"
+            )
+
+
+def attention_layers(layers: Mapping[str, Layer]) -> dict[str, tuple[int, int]]:
+    """Map the UNet's attention projections, without 'unet.', to their shapes (out, in)."""
+    return {
+        name.removeprefix("unet."): layer.shape
+        for name, layer in layers.items()
+        if name.startswith("unet.") and re.search(r"\.attn\d\.", name)
+    }
+
+
+def _check_base(layers: Mapping[str, Layer], path: Path) -> None:
+    for name in layers:
+        if not PLACES.match(name):
+            raise LorararError(
+                f"{path}: layer '{name}' is in no SDXL-class model; this LoRA is for another base"
+            )
+    found = attention_layers(layers)
+    if base_of(found):
+        return
+    for name, shape in found.items():
+        known = {shapes[name] for shapes in SHAPES.values() if name in shapes}
+        if shape not in known:
+            wanted = " or ".join(f"{out}x{width}" for out, width in sorted(known))
+            raise LorararError(
+                f"{path}: layer 'unet.{name}' is {shape[0]}x{shape[1]}, but SDXL-class bases have "
+                f"{wanted or 'no such layer'}; this LoRA is for another base (SD 1.5, SD 2, Flux)"
+            )
+    raise LorararError(f"{path}: its layers fit no one base of {', '.join(SHAPES)}")
+
+
+def _prepared(
+    tensors: Mapping[str, np.ndarray],
+    layers: Mapping[str, Layer],
+    metadata: Mapping[str, str],
+    path: Path,
+) -> Prepared | None:
+    if "lorarar.prepared" not in metadata:
+        return None
+    about = _json_object(metadata, "lorarar.prepared", path)
+    features = {
+        name.removesuffix(".features"): Feature(
+            values, tensors.get(name.replace(".features", ".feature_scales"))
         )
-
-
-_SDXL_SHAPES = attention_shapes(BASES["sdxl"])
-
-
-def _from_kohya(
-    tensors: dict[str, Tensor], path: Path
-) -> tuple[dict[str, Tensor], dict[str, float]]:
-    """Convert through diffusers, which owns the table of kohya's SDXL names."""
-    try:
-        from diffusers.loaders import StableDiffusionXLLoraLoaderMixin
-        from diffusers.utils import convert_state_dict_to_peft, convert_unet_state_dict_to_peft
-        from diffusers.utils.state_dict_utils import StateDictType
-    except ImportError as error:
+        for name, values in tensors.items()
+        if name.endswith(".features")
+    }
+    if about.keys() != {"role", "level", "fingerprint"} or not all(
+        name in layers and kept.values.shape[1:] == (_feature_width(about["level"], layers[name]),)
+        for name, kept in features.items()
+    ):
         raise LorararError(
-            f"{path}: kohya names need diffusers; run: pip install 'lorarar[formats]'"
-        ) from error
-
-    def to_peft(state: dict) -> dict:
-        unet = {name: value for name, value in state.items() if name.startswith("unet.")}
-        encoders = {name: state[name] for name in state.keys() - unet.keys()}
-        return convert_unet_state_dict_to_peft(unet) | convert_state_dict_to_peft(
-            encoders, original_type=StateDictType.DIFFUSERS_OLD
+            f"{path}: its metadata 'lorarar.prepared' does not fit its tensors; "
+            "run lorarar prepare again"
         )
+    return Prepared(about["role"], about["level"], about["fingerprint"], features)
 
-    unet_config = SimpleNamespace(layers_per_block=2)
-    try:
-        converted, alphas = StableDiffusionXLLoraLoaderMixin.lora_state_dict(
-            tensors, unet_config=unet_config
-        )
-        # diffusers names some alphas after the layer and others after its whole down tensor.
-        alphas_by_down = {
-            name.removesuffix(".alpha")
-            if name.endswith(".down.weight.alpha")
-            else name.replace(".alpha", ".lora.down.weight"): alpha
-            for name, alpha in (alphas or {}).items()
-        }
-        return to_peft(converted), {
-            name.replace(".lora_A.weight", ".alpha"): alpha
-            for name, alpha in to_peft(alphas_by_down).items()
-        }
-    except (ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LorararError(
-            f"{path}: its layer names do not fit SDXL ({reason}); give an SDXL LoRA"
-        ) from error
+
+def _feature_width(level: str, layer: Layer) -> int:
+    return layer.rank if level == "small" else layer.shape[1]

@@ -1,82 +1,110 @@
 """Merging in factored form: no dense dW is ever built."""
 
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from lorarar.errors import LorararError
+from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
+from lorarar.numeric import all_finite, narrow, quietly, widen
+from lorarar.prepare import check_prepared, feature
 
-Coefficients = dict[str, Tensor]
+Coefficients = dict[str, np.ndarray]
 
 
+@quietly
 def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients:
     """Predict m = (m_c, m_s), shape (2, in) float32, for each layer the hypernetwork covers.
 
     h = (W_c @ up_c) @ down_c + (W_s @ up_s) @ down_s + b;  m = W_out @ relu(h) + b_out
     (paper section 3.2, with the first layer's linearity used). A layer that only one LoRA has
-    counts as zero in the other.
+    counts as zero in the other. What a LoRA has prepared is not computed again.
 
-    Raises LorararError if the LoRAs' shapes differ or the hypernetwork fits another base.
+    Raises LorararError if the LoRAs' shapes differ, if weights are NaN or infinite, or if the
+    hypernetwork fits another base or is not the one that a LoRA was prepared for.
     """
-    weight_out, bias_out = hypernet.output
+    check_prepared(content, hypernet, "content")
+    check_prepared(style, hypernet, "style")
     predicted = {}
-    for name in content.layers | style.layers:
-        if not hypernet.predicted(name):
-            continue
-        pair = [lora.layers.get(name) for lora in (content, style)]
-        _check_pair(name, content, style)
-        width = next(layer.up.shape[0] for layer in pair if layer)
-        weight, bias = hypernet.input_for(name, width)
-        hidden = bias[:, None]
-        for half, layer in zip(weight.split(width, dim=1), pair, strict=True):
-            if layer:
-                hidden = hidden + layer.scale * (half @ layer.up.float()) @ layer.down.float()
-        predicted[name] = torch.addmm(bias_out[:, None], weight_out, hidden.relu())
-    if not predicted:
-        raise LorararError(
-            f"{content.source}, {style.source}: no layer ends in {', '.join(hypernet.predicts)}; "
-            f"{hypernet.source} has nothing to merge, try --method direct"
-        )
+    for name in predicted_layers(content, style, hypernet.predicted, hypernet.source):
+        features = [
+            feature(name, lora, hypernet, role)
+            for lora, role in ((content, "content"), (style, "style"))
+            if name in lora.layers
+        ]
+        hidden = features[0]
+        for other in features[1:]:
+            hidden += other
+        width = (content if name in content.layers else style).layers[name].shape[0]
+        predicted[name] = hypernet.read_out(name, width, hidden)
+        refuse_bad_weights(predicted[name], name, content, style)
     return predicted
 
 
-def merge(
+def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:
+    """Name the layers that get coefficients, after checking that both LoRAs fit together.
+
+    Raises LorararError if the shapes differ or if there is nothing to predict.
+    """
+    names = [name for name in content.layers | style.layers if predicted(name)]
+    for name in names:
+        _check_pair(name, content, style)
+    if not names:
+        raise LorararError(
+            f"{content.source}, {style.source}: no layer that {source} predicts; "
+            "use --method direct"
+        )
+    return names
+
+
+class Part(NamedTuple):
+    """One LoRA's share in a merged layer; m: its columns' coefficients (in) or None for 1."""
+
+    lora: Lora
+    layer: Layer
+    m: np.ndarray | None
+    scale: float
+
+
+def weighted_sum(
     content: Lora,
     style: Lora,
-    m: Mapping[str, Tensor],
+    m: Mapping[str, np.ndarray],
     content_scale: float = 1.0,
     style_scale: float = 1.0,
 ) -> Lora:
-    """Return the exact merge as one LoRA of rank r_c + r_s, in the inputs' dtype.
+    """Return the exact merge as one LoRA of rank r_c + r_s, in the content LoRA's dtype.
 
     dW = content_scale * dW_c * m_c + style_scale * dW_s * m_s, columns scaled through down:
     up = [up_c | up_s], down = [down_c * m_c ; down_s * m_s]. Layers without an entry in `m` keep
-    m = 1, 1; with an empty `m` this is the direct sum.
+    m = 1, 1; with an empty `m` this is the direct sum. The factors are computed when they are
+    read (`numpy.asarray`), so that `save_lora` streams them.
 
-    Raises LorararError if the LoRAs' shapes differ or a merged weight overflows its dtype.
+    Raises LorararError if the LoRAs' shapes differ; reading a factor raises it if the inputs hold
+    NaN or if the result overflows its dtype.
     """
     layers = {}
     for name in content.layers | style.layers:
         _check_pair(name, content, style)
         parts = [
-            _scaled(lora.layers[name], m[name][side] if name in m else None, scale)
+            Part(lora, lora.layers[name], m[name][side] if name in m else None, scale)
             for side, (lora, scale) in enumerate(((content, content_scale), (style, style_scale)))
             if name in lora.layers
         ]
-        dtype = next(lora.layers[name].up.dtype for lora in (content, style) if name in lora.layers)
-        merged = Layer(
-            torch.cat([up for up, _ in parts], dim=1).to(dtype),
-            torch.cat([down for _, down in parts]).to(dtype),
+        up, down = parts[0].layer.up, parts[0].layer.down
+        rank = sum(part.layer.rank for part in parts)
+        layers[name] = Layer(
+            Deferred((up.shape[0], rank, *up.shape[2:]), up.dtype, partial(_up, name, parts)),
+            Deferred((rank, *down.shape[1:]), down.dtype, partial(_down, name, parts)),
         )
-        if not (merged.up.isfinite().all() and merged.down.isfinite().all()):
-            raise LorararError(f"layer '{name}' overflows {dtype} when merged; use smaller scales")
-        layers[name] = merged
     return Lora(layers)
 
 
+@quietly
 def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     """Return the best LoRA of at most `rank`, and its relative Frobenius error over all layers.
 
@@ -84,26 +112,59 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     """
     layers, lost, total = {}, 0.0, 0.0
     for name, layer in lora.layers.items():
-        q_up, r_up = torch.linalg.qr(layer.up.flatten(1).float())
-        q_down, r_down = torch.linalg.qr(layer.down.flatten(1).float().T)
-        u, values, v = torch.linalg.svd(layer.scale * r_up @ r_down.T)
-        total += float(values.square().sum())
-        lost += float(values[rank:].square().sum())
-        root = values[:rank].sqrt()
-        size = root.numel()
+        up, down = np.asarray(layer.up), np.asarray(layer.down)
+        q_up, r_up = np.linalg.qr(widen(up).reshape(up.shape[0], -1))
+        q_down, r_down = np.linalg.qr(widen(down).reshape(down.shape[0], -1).T)
+        u, values, v = np.linalg.svd(np.float32(layer.scale) * (r_up @ r_down.T))
+        squares = np.square(values, dtype=np.float64)
+        total, lost = total + squares.sum(), lost + squares[rank:].sum()
+        root = np.sqrt(values[:rank])
+        new_up = q_up @ (u[:, : root.size] * root)
+        new_down = (v[: root.size] * root[:, None]) @ q_down.T
         layers[name] = Layer(
-            (q_up @ (u[:, :size] * root)).to(layer.up.dtype).reshape(-1, size, *layer.up.shape[2:]),
-            ((v[:size] * root[:, None]) @ q_down.T)
-            .to(layer.down.dtype)
-            .reshape(size, *layer.down.shape[1:]),
+            narrow(new_up, up.dtype).reshape(up.shape[0], root.size, *up.shape[2:]),
+            narrow(new_down, down.dtype).reshape(root.size, *down.shape[1:]),
         )
-    return Lora(layers, lora.metadata), (lost / total) ** 0.5 if total else 0.0
+    return Lora(layers, lora.metadata), float(np.sqrt(lost / total)) if total else 0.0
 
 
-def _scaled(layer: Layer, m: Tensor | None, scale: float) -> tuple[Tensor, Tensor]:
-    """Fold scales into up and columns into down, so neither factor leaves its dtype's range."""
-    down = layer.down.float()
-    return layer.up.float() * (layer.scale * scale), down if m is None else down * m
+def refuse_bad_weights(result: np.ndarray, name: str, *loras: Lora) -> np.ndarray:
+    """Return `result`; raise LorararError, naming the file to blame, if it is not finite."""
+    if all_finite(result):
+        return result
+    for lora in loras:
+        if name in lora.layers and not all(
+            all_finite(np.asarray(factor)) for factor in lora.layers[name][:2]
+        ):
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has NaN or infinite weights; get it again"
+            )
+    raise LorararError(f"layer '{name}' overflows {result.dtype.name}; use smaller scales")
+
+
+@quietly
+def _up(name: str, parts: list[Part]) -> np.ndarray:
+    """Fold the scales into up and the columns into down, so neither leaves its dtype's range."""
+    scaled = []
+    for _, layer, _, scale in parts:
+        up, factor = np.asarray(layer.up), np.float32(layer.scale * scale)
+        scaled.append(up if factor == 1 else widen(up) * factor)
+    return _joined(name, parts, scaled, axis=1)
+
+
+@quietly
+def _down(name: str, parts: list[Part]) -> np.ndarray:
+    scaled = []
+    for _, layer, m, _ in parts:
+        down = np.asarray(layer.down)
+        scaled.append(down if m is None else widen(down) * m)
+    return _joined(name, parts, scaled, axis=0)
+
+
+def _joined(name: str, parts: list[Part], arrays: list[np.ndarray], axis: int) -> np.ndarray:
+    dtype = parts[0].layer.up.dtype
+    joined = np.concatenate([narrow(array, dtype) for array in arrays], axis)
+    return refuse_bad_weights(joined, name, *(part.lora for part in parts))
 
 
 def _check_pair(name: str, content: Lora, style: Lora) -> None:
@@ -112,7 +173,7 @@ def _check_pair(name: str, content: Lora, style: Lora) -> None:
         return
     if (one.up.shape[0], one.down.shape[1:]) != (other.up.shape[0], other.down.shape[1:]):
         raise LorararError(
-            f"{style.source}: layer '{name}' is {other.up.shape[0]}x{other.down.shape[1]}, but "
-            f"{content.source} has {one.up.shape[0]}x{one.down.shape[1]}; "
+            f"{style.source}: layer '{name}' is {other.shape[0]}x{other.shape[1]}, but "
+            f"{content.source} has {one.shape[0]}x{one.shape[1]}; "
             "these LoRAs are for different base models"
         )

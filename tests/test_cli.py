@@ -1,12 +1,13 @@
 import hashlib
+import subprocess
 import sys
 
+import numpy as np
 import pytest
-import torch
+import reference
 
-from lorarar import Hypernet, load_lora, save_lora
+from lorarar import Hypernet, load_lora, merge, save_hypernet, save_lora
 from lorarar.cli import app
-from lorarar.hypernet import save_hypernet
 from lorarar.standin import standin_lora
 
 
@@ -26,7 +27,11 @@ def files(tmp_path):
     return content, style, hypernet
 
 
-def test_merge_records_what_was_merged_by_hash(files, tmp_path, monkeypatch):
+def dense(path, name: str) -> np.ndarray:
+    return reference.dense(*load_lora(path).layers[name])
+
+
+def test_merge_writes_the_merge_and_records_what_went_in_by_hash(files, tmp_path, monkeypatch):
     content, style, hypernet = files
     out = tmp_path / "out.safetensors"
     assert run(monkeypatch, "merge", content, style, "-o", out, "--hypernet", hypernet) == 0
@@ -35,13 +40,77 @@ def test_merge_records_what_was_merged_by_hash(files, tmp_path, monkeypatch):
     for role, file in (("content", content), ("style", style), ("hypernet", hypernet)):
         wanted = hashlib.sha256(file.read_bytes()).hexdigest()
         assert merged.metadata[f"lorarar.{role}.sha256"] == wanted
+    name = next(iter(merged.layers))
+    pair = load_lora(content), load_lora(style)
+    from lorarar import load_hypernet
+
+    wanted_dw = reference.dense(*merge(*pair, hypernet=load_hypernet(hypernet)).layers[name])
+    assert np.array_equal(dense(out, name), wanted_dw)
+
+
+def test_scales_rank_and_format_reach_the_file(files, tmp_path, monkeypatch, capsys):
+    content, style, _ = files
+    plain = ("merge", content, style, "--method", "direct", "-o")
+    assert (
+        run(monkeypatch, *plain, tmp_path / "half", "--content-scale", 0.5, "--style-scale", 0) == 0
+    )
+    name = next(iter(load_lora(content).layers))
+    wanted = 0.5 * dense(content, name)
+    assert np.linalg.norm(dense(tmp_path / "half", name) - wanted) < 1e-3 * np.linalg.norm(wanted)
+    assert run(monkeypatch, *plain, tmp_path / "k", "--format", "kohya", "--rank", 4) == 0
+    assert "rank 4: relative error" in capsys.readouterr().out
+    merged = load_lora(tmp_path / "k")
+    assert {layer.rank for layer in merged.layers.values()} == {4}
+    assert merged.metadata["ss_network_dim"] == "4"
+
+
+def test_merging_prepared_files_gives_the_same_merge(files, tmp_path, monkeypatch):
+    content, style, hypernet = files
+    prepared = []
+    for role, file in (("content", content), ("style", style)):
+        prepared.append(tmp_path / f"{role}.prepared.safetensors")
+        arguments = ("prepare", file, "-o", prepared[-1], "--hypernet", hypernet, "--role", role)
+        assert run(monkeypatch, *arguments) == 0
+    for pair, out in (((content, style), "a"), (prepared, "b")):
+        assert run(monkeypatch, "merge", *pair, "-o", tmp_path / out, "--hypernet", hypernet) == 0
+    for name in list(load_lora(tmp_path / "a").layers)[::30]:
+        wanted = dense(tmp_path / "a", name)
+        assert np.linalg.norm(dense(tmp_path / "b", name) - wanted) < 1e-2 * np.linalg.norm(wanted)
 
 
 def test_convert_keeps_every_weight(files, tmp_path, monkeypatch):
-    assert run(monkeypatch, "convert", files[0], "-o", tmp_path / "out.safetensors") == 0
-    before, after = load_lora(files[0]), load_lora(tmp_path / "out.safetensors")
-    assert before.layers.keys() == after.layers.keys()
-    assert all(torch.equal(before.layers[n].up, after.layers[n].up) for n in before.layers)
+    for layout in ("kohya", "peft", "diffusers"):
+        out = tmp_path / layout
+        assert run(monkeypatch, "convert", files[0], "-o", out, "--format", layout) == 0
+        before, after = load_lora(files[0]), load_lora(out)
+        assert before.layers.keys() == after.layers.keys()
+        assert all(np.array_equal(before.layers[n].up, after.layers[n].up) for n in before.layers)
+
+
+def test_inspect_tells_base_layers_ranks_dtype_and_metadata(files, monkeypatch, capsys):
+    assert run(monkeypatch, "inspect", files[0], "--layers") == 0
+    shown = capsys.readouterr().out
+    for fact in ("koala-700m", "attention (168 layers)", "float16", "lorarar.standin", "|dW|"):
+        assert fact in shown
+
+
+def test_the_norm_shown_is_that_of_the_dense_difference():
+    from lorarar.summary import norm
+
+    for layer in standin_lora("koala-700m", 3, seed=0).layers.values():
+        assert abs(norm(layer) - np.linalg.norm(reference.dense(*layer))) < 1e-4
+        break
+
+
+def test_coefficients_are_shown_and_plotted(files, tmp_path, monkeypatch, capsys):
+    content, style, hypernet = files
+    arguments = ("coefficients", content, style, "--hypernet", hypernet)
+    assert run(monkeypatch, *arguments) == 0
+    assert "mean m_c" in capsys.readouterr().out
+    assert run(monkeypatch, *arguments, "--plot", tmp_path / "m.png") == 0
+    assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
+    assert run(monkeypatch, *arguments, "--plot", tmp_path / "m.png") == 1
+    assert "--force" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, monkeypatch, capsys):
@@ -51,4 +120,22 @@ def test_bad_input_is_one_line_and_leaves_nothing(files, tmp_path, monkeypatch, 
     assert "no.safetensors" in error and error.count("\n") == 1
     assert not out.exists()
     assert run(monkeypatch, "merge", files[0], files[1], "-o", out) == 1
-    assert "--hypernet" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "--hypernet" in error and "koala-700m" in error and "train" in error
+    assert run(monkeypatch, "merge", *files[:2], "-o", files[0], "--method", "direct") == 1
+    assert "--force" in capsys.readouterr().err
+
+
+def test_merging_canonical_files_imports_no_torch(files, tmp_path):
+    content, style, hypernet = files
+    code = f"""
+import sys
+sys.argv = ["lorarar", "merge", {str(content)!r}, {str(style)!r}, "-o",
+            {str(tmp_path / "o")!r}, "--hypernet", {str(hypernet)!r}]
+from lorarar.cli import cli
+cli(standalone_mode=False)
+heavy = {{"torch", "diffusers", "peft", "transformers"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert (tmp_path / "o").exists()

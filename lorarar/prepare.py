@@ -1,0 +1,99 @@
+"""Preparing one LoRA for many merges: its half of the hypernetwork's first layer, kept.
+
+The first layer is linear, so its input for a pair is a sum of one feature per LoRA (paper section
+3.2). N content and M style LoRAs need N + M preparations for N x M merges.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES, Hypernet
+from lorarar.lora import Feature, Layer, Lora, Prepared
+from lorarar.numeric import all_finite, narrow, quietly, widen
+
+LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
+    "small": (False, np.dtype(np.float16)),
+    "full-fp32": (True, np.dtype(np.float32)),
+    "full-fp16": (True, np.dtype(np.float16)),
+    "full-int8": (True, np.dtype(np.int8)),
+}
+
+
+@quietly
+def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16") -> Lora:
+    """Return `lora` with its features for merging as `role` ("content" or "style") kept.
+
+    level: "small" keeps scale * W_role @ up, (hidden, rank) float16 per predicted layer;
+    "full-fp32", "full-fp16", "full-int8" keep its product with down, (hidden, in), int8 with one
+    scale per row.
+
+    Raises LorararError for an unknown role or level, if the hypernetwork fits another base, or
+    if a feature overflows float16.
+    """
+    if role not in ROLES or level not in LEVELS:
+        raise LorararError(
+            f"role '{role}', level '{level}': roles are {', '.join(ROLES)}, "
+            f"levels are {', '.join(LEVELS)}"
+        )
+    full, dtype = LEVELS[level]
+    features = {}
+    for name, layer in lora.layers.items():
+        if not hypernet.predicted(name):
+            continue
+        feature = project(name, layer, hypernet, role)
+        if full:
+            feature = feature @ widen(np.asarray(layer.down))
+        kept = _quantised(feature) if dtype == np.int8 else Feature(narrow(feature, dtype))
+        if not all_finite(kept.values):
+            raise LorararError(
+                f"{lora.source}: layer '{name}' does not fit {dtype} when prepared; "
+                "use --level full-fp32"
+            )
+        features[name] = kept
+    return replace(lora, prepared=Prepared(role, level, hypernet.fingerprint(), features))
+
+
+def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
+    """Return scale * W_role @ up @ down, (hidden, in) float32 and fresh, using what is prepared.
+
+    Raises LorararError if `lora` was prepared for another role or hypernetwork.
+    """
+    layer = lora.layers[name]
+    if lora.prepared is None:
+        return project(name, layer, hypernet, role) @ widen(np.asarray(layer.down))
+    kept = lora.prepared.features[name]
+    if kept.scales is not None:
+        return np.multiply(kept.values, kept.scales, dtype=np.float32)
+    if LEVELS[lora.prepared.level][0]:
+        return widen(kept.values.copy())
+    return widen(kept.values) @ widen(np.asarray(layer.down))
+
+
+def check_prepared(lora: Lora, hypernet: Hypernet, role: str) -> None:
+    """Raises LorararError if `lora` was prepared for another role or hypernetwork."""
+    if lora.prepared is None:
+        return
+    if lora.prepared.role != role:
+        raise LorararError(
+            f"{lora.source}: prepared as {lora.prepared.role} but used as {role}; "
+            f"run: lorarar prepare --role {role}"
+        )
+    if lora.prepared.fingerprint != hypernet.fingerprint():
+        raise LorararError(
+            f"{lora.source}: prepared for another hypernetwork than {hypernet.source}; "
+            "run lorarar prepare with this one"
+        )
+
+
+def project(name: str, layer: Layer, hypernet: Hypernet, role: str) -> np.ndarray:
+    """Return scale * W_role @ up, (hidden, rank) float32."""
+    projected = hypernet.half(name, layer.shape[0], role) @ widen(np.asarray(layer.up))
+    return projected if layer.scale == 1 else projected * np.float32(layer.scale)
+
+
+def _quantised(feature: np.ndarray) -> Feature:
+    largest = np.abs(feature).max(axis=1, keepdims=True, initial=0)
+    scales = np.maximum(largest, np.finfo(np.float32).tiny) / np.float32(127)
+    return Feature(np.rint(feature / scales).astype(np.int8), scales)

@@ -1,0 +1,50 @@
+"""What `lorarar inspect` shows: a LoRA's make-up, from the header unless norms are asked for."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from lorarar.lora import Layer, Lora
+from lorarar.numeric import widen
+
+KINDS = {
+    "text_encoder": r"text_encoder(_2)?\.",
+    "attention": r".*\.attn\d\.",
+    "feed-forward": r".*\.ff\.",
+    "projection": r".*\.proj_(in|out)$",
+    "convolution": r".*(conv|resnets|samplers)",
+}
+
+
+def kind_of(name: str) -> str:
+    return next((kind for kind, form in KINDS.items() if re.match(form, name)), "other")
+
+
+def norm(layer: Layer) -> float:
+    """Frobenius norm of dW, from the Gram matrices of its factors."""
+    up, down = (widen(np.asarray(f)).reshape(f.shape[0], -1) for f in layer[:2])
+    return abs(layer.scale) * float(np.sqrt(max(0.0, np.sum((up.T @ up) * (down @ down.T)))))
+
+
+def overview(lora: Lora) -> dict[str, str]:
+    """Base model, layers by kind, ranks, scales, dtypes and size; reads no weights."""
+    layers = lora.layers.values()
+    path = Path(lora.source)
+    size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*")))
+    facts = {
+        "base model": lora.base if lora.base and len(layers) else "unknown",
+        "layers": _counted(Counter(map(kind_of, lora.layers))),
+        "ranks": _counted(Counter(layer.rank for layer in layers)),
+        "alpha / rank": _counted(Counter(f"{layer.scale:g}" for layer in layers)),
+        "dtype": _counted(Counter(layer.up.dtype.name for layer in layers)),
+        "size": f"{size / 1e6:.1f} MB",
+    }
+    if lora.prepared:
+        facts["prepared"] = f"as {lora.prepared.role}, level {lora.prepared.level}"
+    return facts
+
+
+def _counted(counter: Counter) -> str:
+    return ", ".join(f"{value} ({count} layers)" for value, count in counter.most_common())
