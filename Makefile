@@ -17,4 +17,4 @@ lint: .venv/ready
 	$(BIN)/mypy
 
 test: .venv/ready lint
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist loadfile

@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +57,7 @@ class Hypernet:
         return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
-        return layer.startswith("unet.") and ".attn" in layer and layer.endswith(self.predicts)
+        return is_predicted(layer, self.predicts)
 
     def half(self, layer: str, width: int, role: str) -> np.ndarray:
         """Return the input weight's half that reads `role`, (hidden, width)."""
@@ -71,6 +72,7 @@ class Hypernet:
         weight, bias = self.output
         return weight @ features + bias[:, None]
 
+    @cached_property
     def fingerprint(self) -> str:
         """Identify the weights, whatever file they came from."""
         digest = hashlib.sha256(json.dumps(self.predicts).encode())
@@ -85,6 +87,10 @@ class Hypernet:
                 f"knows {sorted(self.inputs)}; give one trained for this base model"
             )
         return self.inputs[width]
+
+
+def is_predicted(layer: str, suffixes: tuple[str, ...]) -> bool:
+    return layer.startswith("unet.") and ".attn" in layer and layer.endswith(suffixes)
 
 
 def load_hypernet(path: str | Path) -> Hypernet:

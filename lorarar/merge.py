@@ -27,13 +27,14 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
     Raises LorararError if the LoRAs' shapes differ, if weights are NaN or infinite, or if the
     hypernetwork fits another base or is not the one that a LoRA was prepared for.
     """
-    check_prepared(content, hypernet, "content")
-    check_prepared(style, hypernet, "style")
+    pair = {"content": content, "style": style}
+    for role, lora in pair.items():
+        check_prepared(lora, role, hypernet.fingerprint, hypernet.source)
     predicted = {}
     for name in predicted_layers(content, style, hypernet.predicted, hypernet.source):
         features = [
             feature(name, lora, hypernet, role)
-            for lora, role in ((content, "content"), (style, "style"))
+            for role, lora in pair.items()
             if name in lora.layers
         ]
         hidden = features[0]

@@ -52,7 +52,7 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
                 "use --level full-fp32"
             )
         features[name] = kept
-    return replace(lora, prepared=Prepared(role, level, hypernet.fingerprint(), features))
+    return replace(lora, prepared=Prepared(role, level, hypernet.fingerprint, features))
 
 
 def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
@@ -71,7 +71,7 @@ def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
     return widen(kept.values) @ widen(np.asarray(layer.down))
 
 
-def check_prepared(lora: Lora, hypernet: Hypernet, role: str) -> None:
+def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str) -> None:
     """Raises LorararError if `lora` was prepared for another role or hypernetwork."""
     if lora.prepared is None:
         return
@@ -80,9 +80,9 @@ def check_prepared(lora: Lora, hypernet: Hypernet, role: str) -> None:
             f"{lora.source}: prepared as {lora.prepared.role} but used as {role}; "
             f"run: lorarar prepare --role {role}"
         )
-    if lora.prepared.fingerprint != hypernet.fingerprint():
+    if lora.prepared.fingerprint != fingerprint:
         raise LorararError(
-            f"{lora.source}: prepared for another hypernetwork than {hypernet.source}; "
+            f"{lora.source}: prepared for another hypernetwork than {hypernet_source}; "
             "run lorarar prepare with this one"
         )
 

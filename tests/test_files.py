@@ -305,7 +305,7 @@ def test_hypernet_round_trip_and_published_pth(tmp_path):
     assert len(wanted) == 168 // 2
     for name in ("h.safetensors", "hypernet.pth"):
         read = load_hypernet(tmp_path / name)
-        assert read.fingerprint() == hypernet.fingerprint()
+        assert read.fingerprint == hypernet.fingerprint
         found = coefficients(*pair, read)
         assert all(np.array_equal(found[layer], wanted[layer]) for layer in wanted)
 

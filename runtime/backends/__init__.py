@@ -1,0 +1,1 @@
+"""One module per engine, each with `load(path, threads) -> (Manifest, Run)`."""

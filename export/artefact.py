@@ -1,0 +1,136 @@
+"""What the exporters share: checking that an artefact is right, reporting it, the command line."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from lorarar.errors import LorararError
+from lorarar.export.hypernet_module import example_inputs
+from lorarar.hypernet import ROLES, Hypernet, load_hypernet
+from lorarar.lora import Feature
+from lorarar.merger_format import Manifest
+from lorarar.numeric import widen
+from lorarar.runtime.merger import Run
+
+# Relative errors that fail an export; int8 rounds the input weights to 1/254 of a row's largest.
+FLOORS = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
+TIMED_RUNS = 20
+
+console = Console()
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """One graph of an artefact: error relative to numpy float32, median milliseconds of a run."""
+
+    name: str
+    error: float
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """graphs is empty where the format cannot be run on this machine; note says so."""
+
+    path: Path
+    megabytes: float
+    seconds: float
+    graphs: list[GraphReport]
+    note: str = ""
+
+
+def expected(hypernet: Hypernet, form: str, width: int, side_inputs: list[list]) -> np.ndarray:
+    """Compute m, (2, in) float32, from a graph's inputs by numpy."""
+    hidden = np.float32(0)
+    for role, (first, *rest) in zip(ROLES, side_inputs, strict=True):
+        if form == "full":
+            values = Feature(first, *rest)
+            part = widen(values.values) * (values.scales if rest else np.float32(1))
+        else:
+            part = widen(first)
+            if form == "factored":
+                part = hypernet.half(form, width, role) @ part
+            part = part @ widen(rest[0])
+        hidden = hidden + part
+    return hypernet.read_out(form, width, hidden)
+
+
+def verify(run: Run, hypernet: Hypernet, manifest: Manifest, path: Path) -> list[GraphReport]:
+    """Run each graph on drawn inputs of unequal ranks and compare it with numpy.
+
+    Raises LorararError if an error exceeds the dtype's floor.
+    """
+    reports = []
+    for name, (form, width) in manifest.graphs().items():
+        arrays = example_inputs(manifest, form, width, seed=1)
+        half = len(arrays) // 2
+        wanted = expected(hypernet, form, width, [arrays[:half], arrays[half:]])
+        error = float(np.linalg.norm(run(name, arrays) - wanted) / np.linalg.norm(wanted))
+        if not error < FLOORS[manifest.dtype]:
+            raise LorararError(
+                f"{path}: graph '{name}' differs from numpy by {error:.1e}, more than "
+                f"{FLOORS[manifest.dtype]:.0e} for {manifest.dtype}; nothing was written"
+            )
+        reports.append(GraphReport(name, error, _milliseconds(run, name, arrays)))
+    return reports
+
+
+def _milliseconds(run: Run, name: str, arrays: list[np.ndarray]) -> float:
+    times = []
+    for _ in range(TIMED_RUNS):
+        started = time.perf_counter()
+        run(name, arrays)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times)) * 1e3
+
+
+def size_in_megabytes(path: Path) -> float:
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+def show(report: ExportReport) -> None:
+    if report.graphs:
+        table = Table("graph", "relative error", "median ms")
+        for graph in report.graphs:
+            table.add_row(graph.name, f"{graph.error:.1e}", f"{graph.milliseconds:.3f}")
+        console.print(table)
+    console.print(f"{report.path}: {report.megabytes:.2f} MB, exported in {report.seconds:.1f} s")
+    if report.note:
+        console.print(report.note)
+
+
+Exporter = Callable[[Hypernet, Path, str, bool], ExportReport]
+
+
+def run_command(export: Exporter, default_output: str) -> None:
+    """Parse the command line of an exporter that is run by path, export, and print the report."""
+
+    def command(
+        hypernet: Annotated[
+            Path | None, typer.Option(help="checkpoint; an untrained stand-in if not given")
+        ] = None,
+        output: Annotated[Path, typer.Option("--output", "-o")] = Path(default_output),
+        dtype: Annotated[str, typer.Option(help=f"one of {', '.join(FLOORS)}")] = "fp32",
+        force: Annotated[bool, typer.Option("--force", help="replace what exists")] = False,
+    ) -> None:
+        """Export the hypernetwork, verify what was written, and print error, size and time."""
+        try:
+            if hypernet is None:
+                console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
+            loaded = load_hypernet(hypernet) if hypernet else Hypernet.random()
+            show(export(loaded, output, dtype, force))
+        except LorararError as error:
+            Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(command)
+    app()

@@ -1,0 +1,122 @@
+"""The hypernetwork as torch modules, one per form and width, ready to be exported."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lorarar.hypernet import ROLES, Hypernet
+from lorarar.merger_format import Manifest
+
+EXAMPLE_RANKS = {"content": 6, "style": 5}
+LARGEST_RANK = 512
+LARGEST_IN = 4096
+
+
+class Weight(nn.Module):
+    """A matrix kept as float32, float16, or int8 with one scale per row."""
+
+    def __init__(self, values: np.ndarray, dtype: str):
+        super().__init__()
+        weight = torch.from_numpy(np.ascontiguousarray(values))
+        if dtype == "int8":
+            scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
+            self.register_buffer("values", (weight / scale).round().to(torch.int8))
+            self.register_buffer("scale", scale)
+        else:
+            self.register_buffer("values", weight.half() if dtype == "fp16" else weight)
+            self.scale = None
+
+    def forward(self) -> Tensor:
+        values = self.values.float()
+        return values if self.scale is None else values * self.scale
+
+
+class MergeGraph(nn.Module):
+    """m = W_out @ relu(h_c + h_s + b) + b_out, (2, in) float32, from one form's inputs.
+
+    Inputs and forms: see `lorarar.merger_format`.
+    """
+
+    def __init__(self, hypernet: Hypernet, form: str, width: int, manifest: Manifest):
+        super().__init__()
+        self.form = form
+        self.parts = len(manifest.side_inputs(form))
+        weight, bias = hypernet.inputs[width]
+        if form == "factored":
+            halves = (weight[:, :width], weight[:, width:])
+            self.halves = nn.ModuleList(Weight(half, manifest.dtype) for half in halves)
+        self.register_buffer("bias", torch.from_numpy(bias)[None, :, None])
+        self.register_buffer("out_weight", torch.from_numpy(hypernet.output[0])[None])
+        self.register_buffer("out_bias", torch.from_numpy(hypernet.output[1])[None, :, None])
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        content = self.feature(0, *inputs[: self.parts])
+        style = self.feature(1, *inputs[self.parts :])
+        hidden = torch.relu(content + style + self.bias)
+        return (torch.bmm(self.out_weight, hidden) + self.out_bias).flatten(0, 1)
+
+    def feature(self, side: int, first: Tensor, second: Tensor | None = None) -> Tensor:
+        """One side's half of the first layer, (1, hidden, in) float32.
+
+        Batches of one, because XNNPACK takes products of two activations as bmm only.
+        """
+        first = _batch_of_one(first.float())
+        if self.form == "factored":
+            first = torch.bmm(_batch_of_one(self.halves[side]()), first)
+        if second is None:
+            return first
+        return (
+            first * second
+            if self.form == "full"
+            else torch.bmm(first, _batch_of_one(second.float()))
+        )
+
+
+def _batch_of_one(matrix: Tensor) -> Tensor:
+    return matrix.reshape(1, *matrix.shape)  # a view, where unsqueeze would copy in ExecuTorch
+
+
+def example_inputs(manifest: Manifest, form: str, width: int, seed: int = 0) -> list[np.ndarray]:
+    """Draw inputs of unequal ranks for tracing and checking a graph."""
+    generator = np.random.default_rng(seed)
+    arrays = []
+    for role in ROLES:
+        rank = EXAMPLE_RANKS[role]
+        shapes = {
+            "up": (width, rank),
+            "projected": (manifest.hidden, rank),
+            "down": (rank, width),
+            "features": (manifest.hidden, width),
+            "scales": (manifest.hidden, 1),
+        }
+        for part, dtype in manifest.side_inputs(form).items():
+            drawn = generator.standard_normal(shapes[part])
+            arrays.append((drawn * 40 if dtype == np.int8 else drawn).astype(dtype))
+    return arrays
+
+
+def dynamic_shapes(manifest: Manifest, form: str) -> list[dict]:
+    """Name each input's dynamic dimensions (axis -> dimension), in order of the inputs."""
+    columns = torch.export.Dim("columns", min=2, max=LARGEST_IN)
+    shapes: list[dict] = []
+    for role in ROLES:
+        rank = torch.export.Dim(f"rank_{role}", min=1, max=LARGEST_RANK)
+        axes = {
+            "up": {1: rank},
+            "projected": {1: rank},
+            "down": {0: rank, 1: columns},
+            "features": {1: columns},
+            "scales": {},
+        }
+        shapes += [axes[part] for part in manifest.side_inputs(form)]
+    return shapes
+
+
+def export_graph(hypernet: Hypernet, name: str, manifest: Manifest) -> torch.export.ExportedProgram:
+    """Trace one graph with dynamic ranks and columns."""
+    form, width = manifest.graphs()[name]
+    inputs = tuple(torch.from_numpy(array) for array in example_inputs(manifest, form, width))
+    module = MergeGraph(hypernet, form, width, manifest).eval()
+    return torch.export.export(
+        module, inputs, dynamic_shapes=(tuple(dynamic_shapes(manifest, form)),), strict=False
+    )

@@ -1,0 +1,95 @@
+"""Export the hypernetwork to ONNX: all forms and widths in one file, for one session.
+
+Each input is an overridable initializer that is empty by default, so that a run feeds the inputs
+of one graph only and asks for its output `<form>_<width>.m`.
+"""
+
+import logging
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto, compose, helper
+
+from lorarar.export.artefact import ExportReport, run_command, size_in_megabytes, verify
+from lorarar.export.hypernet_module import export_graph
+from lorarar.files import refuse_existing, write_atomically
+from lorarar.hypernet import Hypernet
+from lorarar.merger_format import Manifest
+from lorarar.runtime.backends import onnxruntime
+
+
+def export_hypernet(
+    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+) -> ExportReport:
+    """Write an .onnx file, after running every graph in ONNX Runtime against numpy.
+
+    dtype: "fp32", "fp16" or "int8"; see `lorarar.merger_format.Manifest`.
+
+    Raises LorararError if `path` exists (without `force`), cannot be written, or if a graph
+    differs from numpy.
+    """
+    started = time.perf_counter()
+    refuse_existing(path, force)
+    manifest = Manifest.of(hypernet, dtype)
+    model = _joined({name: _graph(hypernet, name, manifest) for name in manifest.graphs()})
+    helper.set_model_props(model, {"manifest": manifest.to_json()})
+    onnx.checker.check_model(model, full_check=True)
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / "draft.onnx"
+        onnx.save(model, draft)
+        reports = verify(onnxruntime.load(draft, None)[1], hypernet, manifest, path)
+    write_atomically(path, lambda file: file.write(model.SerializeToString()), force)
+    return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
+
+
+def _graph(hypernet: Hypernet, name: str, manifest: Manifest) -> ModelProto:
+    form, _ = manifest.graphs()[name]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            export_graph(hypernet, name, manifest),
+            dynamo=True,
+            verbose=False,
+            optimize=False,  # it would fold int8 weights into float32
+            input_names=list(manifest.inputs(form)),
+            output_names=["m"],
+        )
+    model = compose.add_prefix(program.model_proto, f"{name}.")
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dimension in value.type.tensor_type.shape.dim:
+            if dimension.dim_param:  # two graphs' sizes differ, so their names must
+                dimension.dim_param = f"{name}.{dimension.dim_param}"
+    return model
+
+
+def _joined(models: dict[str, ModelProto]) -> ModelProto:
+    """Set the models side by side in one graph, their inputs optional."""
+    graphs = [model.graph for model in models.values()]
+    inputs = [value for graph in graphs for value in graph.input]
+    graph = helper.make_graph(
+        [node for graph in graphs for node in graph.node],
+        "lorarar.merger",
+        inputs,
+        [value for graph in graphs for value in graph.output],
+        [tensor for graph in graphs for tensor in graph.initializer]
+        + [_empty(value) for value in inputs],
+    )
+    first = next(iter(models.values()))
+    return helper.make_model(graph, opset_imports=first.opset_import, ir_version=first.ir_version)
+
+
+def _empty(value: onnx.ValueInfoProto) -> TensorProto:
+    kind = value.type.tensor_type
+    shape = [dimension.dim_value for dimension in kind.shape.dim]  # 0 where dynamic
+    if 0 not in shape:  # int8 scales have no dynamic dimension
+        return helper.make_tensor(value.name, kind.elem_type, shape, [0.0] * shape[0])
+    return helper.make_tensor(value.name, kind.elem_type, shape, [])
+
+
+if __name__ == "__main__":
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    run_command(export_hypernet, "merger.onnx")

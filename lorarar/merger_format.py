@@ -1,0 +1,86 @@
+"""What an exported hypernetwork looks like from outside: shared by `export/` and `runtime/`.
+
+An artefact holds one graph per form and output width, named `<form>_<width>`. Each takes the
+inputs of the content side, then those of the style side, and gives m, (2, in) float32:
+
+- factored: up (out, rank), down (rank, in)
+- small: projected (hidden, rank), down (rank, in), as `prepare` keeps at level "small"
+- full: features (hidden, in), as at level "full-..."; int8 features with scales (hidden, 1)
+
+Its manifest, a JSON object, travels inside.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES, Hypernet
+
+FORMAT = "lorarar.merger.1"
+FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
+DTYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What the runtime must know of an artefact.
+
+    dtype: "fp32"; "fp16": weights and inputs are float16; "int8": input weights are int8 with a
+    scale per row, full features are int8 with scales, all other inputs float16. All compute is
+    in float32.
+    """
+
+    widths: list[int]
+    hidden: int
+    predicts: list[str]
+    dtype: str
+    fingerprint: str
+    format: str = FORMAT
+
+    @classmethod
+    def of(cls, hypernet: Hypernet, dtype: str) -> "Manifest":
+        if dtype not in DTYPES:
+            raise LorararError(f"dtype '{dtype}' is unknown; use one of {', '.join(DTYPES)}")
+        return cls(
+            sorted(hypernet.inputs),
+            hypernet.hidden,
+            list(hypernet.predicts),
+            dtype,
+            hypernet.fingerprint,
+        )
+
+    @classmethod
+    def parse(cls, text: str | None, path: Path) -> "Manifest":
+        """Raises LorararError if `text` is no manifest of a format known here."""
+        try:
+            fields = json.loads(text or "")
+            if fields["format"] == FORMAT:
+                return cls(**fields)
+            reason = f"format {fields['format']}, but this version reads {FORMAT}"
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"no manifest of an exported hypernetwork: {error}"
+        raise LorararError(f"{path}: {reason}; export it again with this version")
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    def graphs(self) -> dict[str, tuple[str, int]]:
+        """Map each graph's name to its form and width."""
+        return {f"{form}_{width}": (form, width) for width in self.widths for form in FORMS}
+
+    def side_inputs(self, form: str) -> dict[str, np.dtype]:
+        """Map one side's inputs to their dtypes, in order."""
+        if form == "full" and self.dtype == "int8":
+            return {"features": np.dtype(np.int8), "scales": np.dtype(np.float32)}
+        return {part: np.dtype(DTYPES[self.dtype]) for part in FORMS[form]}
+
+    def inputs(self, form: str) -> dict[str, np.dtype]:
+        """Map a graph's inputs, `<part>_<role>`, to their dtypes, in order."""
+        return {
+            f"{part}_{role}": dtype
+            for role in ROLES
+            for part, dtype in self.side_inputs(form).items()
+        }

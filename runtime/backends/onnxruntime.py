@@ -1,0 +1,38 @@
+"""ONNX Runtime: one session over all graphs; a run feeds one graph and asks for its output only."""
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from lorarar.errors import LorararError
+from lorarar.merger_format import Manifest
+from lorarar.runtime.merger import Run
+
+
+def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
+    """Open an .onnx file on the CPU."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    if threads:
+        options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its exceptions derive from Exception alone
+        reason = " ".join(str(error).split())[:200]
+        raise LorararError(f"{path}: not a usable ONNX file ({reason}); export it again") from error
+    manifest = Manifest.parse(session.get_modelmeta().custom_metadata_map.get("manifest"), path)
+    names = {
+        graph: [f"{graph}.{part}" for part in manifest.inputs(form)]
+        for graph, (form, _) in manifest.graphs().items()
+    }
+    only_this_graph = onnxruntime.RunOptions()
+    only_this_graph.only_execute_path_to_fetches = True
+
+    def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
+        feeds = dict(zip(names[graph], arrays, strict=True))
+        return session.run([f"{graph}.m"], feeds, only_this_graph)[0]
+
+    return manifest, run

@@ -1,0 +1,47 @@
+"""torch, eager, on a hypernetwork checkpoint: what the exports are compared with."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.merger_format import Manifest
+from lorarar.runtime.merger import Run
+
+
+def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
+    """Read a hypernetwork checkpoint (.safetensors or .pth). Threads are set for the process."""
+    if threads:
+        torch.set_num_threads(threads)
+    hypernet = load_hypernet(path)
+    manifest = Manifest.of(hypernet, "fp32")
+    graphs = manifest.graphs()
+    weights = {
+        width: (
+            [torch.from_numpy(hypernet.half("input", width, role)) for role in ROLES],
+            torch.from_numpy(bias)[:, None],
+        )
+        for width, (_, bias) in hypernet.inputs.items()
+    }
+    out_weight, out_bias = (
+        torch.from_numpy(hypernet.output[0]),
+        torch.from_numpy(hypernet.output[1]),
+    )
+
+    @torch.inference_mode()
+    def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
+        form, width = graphs[graph]
+        halves, bias = weights[width]
+        tensors = [torch.from_numpy(array) for array in arrays]
+        if form == "full":
+            hidden = tensors[0] + tensors[1]
+        else:
+            first, second = tensors[::2], tensors[1::2]
+            if form == "factored":
+                first = [half @ up for half, up in zip(halves, first, strict=True)]
+            hidden = torch.addmm(first[0] @ second[0], first[1], second[1])
+        hidden = hidden.add_(bias).relu_()
+        return torch.addmm(out_bias[:, None], out_weight, hidden).numpy()
+
+    return manifest, run

@@ -1,0 +1,130 @@
+"""Merging through an exported hypernetwork, whatever engine runs it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lorarar.errors import LorararError
+from lorarar.files import Array
+from lorarar.hypernet import ROLES, is_predicted
+from lorarar.lora import Layer, Lora, load_lora
+from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
+from lorarar.merger_format import Manifest
+from lorarar.numeric import narrow, quietly, widen
+from lorarar.prepare import check_prepared
+
+Run = Callable[[str, list[np.ndarray]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Merger:
+    """An open artefact: what it can do, and how to run one of its graphs."""
+
+    manifest: Manifest
+    run: Run
+    source: str
+
+    def merge(
+        self,
+        content: Lora | str | Path,
+        style: Lora | str | Path,
+        content_scale: float = 1.0,
+        style_scale: float = 1.0,
+    ) -> Lora:
+        """Return the merged LoRA of rank r_c + r_s; see `lorarar.merge.weighted_sum`.
+
+        content, style: LoRAs, or paths of files in the canonical layout, plain or prepared.
+
+        Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
+        """
+        pair = [
+            side if isinstance(side, Lora) else load_lora(side, canonical_only=True)
+            for side in (content, style)
+        ]
+        return weighted_sum(*pair, self.coefficients(*pair), content_scale, style_scale)
+
+    @quietly
+    def coefficients(self, content: Lora, style: Lora) -> Coefficients:
+        """Predict m = (m_c, m_s), (2, in) float32, for each layer that the artefact covers.
+
+        Uses what both LoRAs have prepared. A layer that one of them lacks counts as zero there.
+
+        Raises LorararError for LoRAs that do not fit together or the artefact.
+        """
+        pair = {"content": content, "style": style}
+        for role, lora in pair.items():
+            check_prepared(lora, role, self.manifest.fingerprint, self.source)
+        form = self._form(content, style)
+        predicted = {}
+        for name in predicted_layers(content, style, self._predicts, self.source):
+            present = next(lora for lora in pair.values() if name in lora.layers).layers[name]
+            width, columns = present.shape
+            if width not in self.manifest.widths:
+                raise LorararError(
+                    f"{self.source}: layer '{name}' has out width {width}, but this artefact knows "
+                    f"{self.manifest.widths}; export a hypernetwork for this base model"
+                )
+            arrays = [
+                array
+                for role in ROLES
+                for array in self._inputs(name, pair[role], form, width, columns)
+            ]
+            m = self.run(f"{form}_{width}", arrays)
+            predicted[name] = refuse_bad_weights(m, name, content, style)
+        return predicted
+
+    def _predicts(self, name: str) -> bool:
+        return is_predicted(name, tuple(self.manifest.predicts))
+
+    def _form(self, content: Lora, style: Lora) -> str:
+        levels = [lora.prepared.level if lora.prepared else "none" for lora in (content, style)]
+        forms = {"none": "factored", "small": "small"}
+        one, other = (forms.get(level, "full") for level in levels)
+        if one != other or (one == "full" and levels[0] != levels[1]):
+            raise LorararError(
+                f"{content.source}, {style.source}: prepared at levels {levels[0]} and "
+                f"{levels[1]}; an artefact merges LoRAs prepared alike"
+            )
+        wanted = "full-int8" if self.manifest.dtype == "int8" else f"full-{self.manifest.dtype}"
+        if one == "full" and (levels[0] == "full-int8") != (wanted == "full-int8"):
+            raise LorararError(
+                f"{content.source}: prepared at level {levels[0]}, but {self.source} takes "
+                f"{wanted}; run: lorarar prepare --level {wanted}"
+            )
+        return one
+
+    def _inputs(
+        self, name: str, lora: Lora, form: str, width: int, columns: int
+    ) -> list[np.ndarray]:
+        layer = lora.layers.get(name)
+        dtypes = self.manifest.side_inputs(form)
+        if layer is None:
+            shapes = {
+                "up": (width, 1),
+                "projected": (self.manifest.hidden, 1),
+                "down": (1, columns),
+                "features": (self.manifest.hidden, columns),
+                "scales": (self.manifest.hidden, 1),
+            }
+            return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
+        kept = lora.prepared.features[name] if lora.prepared else None
+        parts: dict[str, Array | None] = {
+            "up": _scaled_up(layer),
+            "down": layer.down,
+            "projected": kept and kept.values,
+            "features": kept and kept.values,
+            "scales": kept and kept.scales,
+        }
+        return [_as(parts[part], dtype) for part, dtype in dtypes.items()]
+
+
+def _scaled_up(layer: Layer) -> Array:
+    up = layer.up
+    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
+
+
+def _as(array: Array | None, dtype: np.dtype) -> np.ndarray:
+    given = np.asarray(array)
+    return given if given.dtype == dtype else narrow(widen(given), dtype)
