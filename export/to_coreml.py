@@ -50,7 +50,7 @@ def export_hypernet(
         write_folder_atomically(path, lambda target: _fill(package, target), force)
     graphs = []
     if sys.platform == "darwin":
-        graphs = verify(coreml.load(path, None)[1], hypernet, manifest, path)
+        graphs = verify(coreml.load(path, 1)[1], hypernet, manifest, path)
     seconds = time.perf_counter() - started
     return ExportReport(path, size_in_megabytes(path), seconds, graphs, "" if graphs else NOT_RUN)
 

@@ -41,7 +41,7 @@ def export_hypernet(
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
         onnx.save(model, draft)
-        reports = verify(onnxruntime.load(draft, None)[1], hypernet, manifest, path)
+        reports = verify(onnxruntime.load(draft, 1)[1], hypernet, manifest, path)
     write_atomically(path, lambda file: file.write(model.SerializeToString()), force)
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
 

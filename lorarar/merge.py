@@ -11,12 +11,12 @@ from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.numeric import all_finite, narrow, quietly, widen
+from lorarar.parallel import cores, side_by_side
 from lorarar.prepare import check_prepared, feature
 
 Coefficients = dict[str, np.ndarray]
 
 
-@quietly
 def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients:
     """Predict m = (m_c, m_s), shape (2, in) float32, for each layer the hypernetwork covers.
 
@@ -30,8 +30,8 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
     pair = {"content": content, "style": style}
     for role, lora in pair.items():
         check_prepared(lora, role, hypernet.fingerprint, hypernet.source)
-    predicted = {}
-    for name in predicted_layers(content, style, hypernet.predicted, hypernet.source):
+
+    def predict(name: str) -> np.ndarray:
         features = [
             feature(name, lora, hypernet, role)
             for role, lora in pair.items()
@@ -41,9 +41,10 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
         for other in features[1:]:
             hidden += other
         width = (content if name in content.layers else style).layers[name].shape[0]
-        predicted[name] = hypernet.read_out(name, width, hidden)
-        refuse_bad_weights(predicted[name], name, content, style)
-    return predicted
+        return refuse_bad_weights(hypernet.read_out(name, width, hidden), name, content, style)
+
+    names = predicted_layers(content, style, hypernet.predicted, hypernet.source)
+    return side_by_side(quietly(predict), names, cores())
 
 
 def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:

@@ -12,6 +12,7 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
+from lorarar.parallel import cores, side_by_side
 
 LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
     "small": (False, np.dtype(np.float16)),
@@ -21,7 +22,6 @@ LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down alread
 }
 
 
-@quietly
 def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16") -> Lora:
     """Return `lora` with its features for merging as `role` ("content" or "style") kept.
 
@@ -38,20 +38,23 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
             f"levels are {', '.join(LEVELS)}"
         )
     full, dtype = LEVELS[level]
-    features = {}
-    for name, layer in lora.layers.items():
-        if not hypernet.predicted(name):
-            continue
+
+    @quietly
+    def keep(name: str) -> Feature:
+        layer = lora.layers[name]
         feature = project(name, layer, hypernet, role)
         if full:
             feature = feature @ widen(np.asarray(layer.down))
         kept = _quantised(feature) if dtype == np.int8 else Feature(narrow(feature, dtype))
-        if not all_finite(kept.values):
+        if not (np.isfinite(feature).all() and all_finite(kept.values)):
             raise LorararError(
-                f"{lora.source}: layer '{name}' does not fit {dtype} when prepared; "
-                "use --level full-fp32"
+                f"{lora.source}: layer '{name}' does not fit {dtype} when prepared (NaN, infinite "
+                "or too large); check the LoRA, or use --level full-fp32"
             )
-        features[name] = kept
+        return kept
+
+    names = [name for name in lora.layers if hypernet.predicted(name)]
+    features = side_by_side(keep, names, cores())
     return replace(lora, prepared=Prepared(role, level, hypernet.fingerprint, features))
 
 

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from lorarar.errors import LorararError
+from lorarar.parallel import cores
 from lorarar.runtime.merger import Merger
 
 BACKENDS = {  # name: (module, the extra that installs it)
@@ -23,7 +24,7 @@ def load_merger(
 ) -> Merger:
     """Open an exported hypernetwork: .onnx, .pte or .mlpackage; a checkpoint for torch and numpy.
 
-    threads: the engine's own choice if None.
+    threads: how many cores to use; all if None.
 
     Raises LorararError if the backend is unknown, not installed or cannot run here, or if the
     file is missing, damaged, or of a newer format.
@@ -40,8 +41,8 @@ def load_merger(
     path = Path(path)
     if not path.exists():
         raise LorararError(f"{path}: does not exist; export it with: python export/to_*.py")
-    manifest, run = load(path, threads)
-    return Merger(manifest, run, str(path))
+    manifest, run, workers = load(path, threads or cores())
+    return Merger(manifest, run, workers, str(path))
 
 
 __all__ = ["BACKENDS", "Merger", "load_merger"]

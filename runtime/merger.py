@@ -13,6 +13,7 @@ from lorarar.lora import Layer, Lora, load_lora
 from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
 from lorarar.merger_format import Manifest
 from lorarar.numeric import narrow, quietly, widen
+from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared
 
 Run = Callable[[str, list[np.ndarray]], np.ndarray]
@@ -20,10 +21,14 @@ Run = Callable[[str, list[np.ndarray]], np.ndarray]
 
 @dataclass(frozen=True)
 class Merger:
-    """An open artefact: what it can do, and how to run one of its graphs."""
+    """An open artefact: what it can do, and how to run one of its graphs.
+
+    workers: how many layers run side by side; more than one needs a `run` that threads may share.
+    """
 
     manifest: Manifest
     run: Run
+    workers: int
     source: str
 
     def merge(
@@ -45,7 +50,6 @@ class Merger:
         ]
         return weighted_sum(*pair, self.coefficients(*pair), content_scale, style_scale)
 
-    @quietly
     def coefficients(self, content: Lora, style: Lora) -> Coefficients:
         """Predict m = (m_c, m_s), (2, in) float32, for each layer that the artefact covers.
 
@@ -57,10 +61,9 @@ class Merger:
         for role, lora in pair.items():
             check_prepared(lora, role, self.manifest.fingerprint, self.source)
         form = self._form(content, style)
-        predicted = {}
-        for name in predicted_layers(content, style, self._predicts, self.source):
-            present = next(lora for lora in pair.values() if name in lora.layers).layers[name]
-            width, columns = present.shape
+
+        def predict(name: str) -> np.ndarray:
+            width, columns = (content if name in content.layers else style).layers[name].shape
             if width not in self.manifest.widths:
                 raise LorararError(
                     f"{self.source}: layer '{name}' has out width {width}, but this artefact knows "
@@ -72,8 +75,10 @@ class Merger:
                 for array in self._inputs(name, pair[role], form, width, columns)
             ]
             m = self.run(f"{form}_{width}", arrays)
-            predicted[name] = refuse_bad_weights(m, name, content, style)
-        return predicted
+            return refuse_bad_weights(m, name, content, style)
+
+        names = predicted_layers(content, style, self._predicts, self.source)
+        return side_by_side(quietly(predict), names, self.workers)
 
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))

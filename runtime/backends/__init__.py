@@ -1,1 +1,1 @@
-"""One module per engine, each with `load(path, threads) -> (Manifest, Run)`."""
+"""One module per engine, each with `load(path, threads) -> (Manifest, Run, workers)`."""

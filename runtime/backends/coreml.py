@@ -11,7 +11,7 @@ from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
 
-def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
+def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open an .mlpackage. Core ML chooses its compute units and threads by itself."""
     if sys.platform != "darwin":
         raise LorararError(f"{path}: Core ML predicts on macOS only; use the onnxruntime backend")
@@ -28,4 +28,4 @@ def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
         return function(graph).predict(dict(zip(names[graph], arrays, strict=True)))["m"]
 
-    return manifest, run
+    return manifest, run, 1

@@ -4,6 +4,7 @@ Methods are loaded once, at the first use of each: loading, not running, is what
 program slow from Python.
 """
 
+import warnings
 from functools import cache
 from pathlib import Path
 
@@ -16,15 +17,17 @@ from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
+# Mapped files are read-only; nothing is written to tensors made of them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+
 IDENTIFIER = slice(4, 8)  # of a flatbuffer; ExecuTorch's is "ET" and two digits
 EXTENDED_HEADER = b"eh00"
 
 
-def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
+def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
-    if threads:
-        portable_lib._unsafe_reset_threadpool(threads)
-    return open_program(path.read_bytes(), path)
+    portable_lib._unsafe_reset_threadpool(threads)
+    return *open_program(path.read_bytes(), path), 1  # a method is not to be shared by threads
 
 
 def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:

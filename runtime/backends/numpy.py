@@ -9,8 +9,8 @@ from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
 
-def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
-    """Read a .safetensors hypernetwork. The BLAS library's own thread setting holds."""
+def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+    """Read a hypernetwork checkpoint."""
     hypernet = load_hypernet(path)
     manifest = Manifest.of(hypernet, "fp32")
     graphs = manifest.graphs()
@@ -25,4 +25,4 @@ def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
             hidden = hidden + projected @ down
         return hypernet.read_out(graph, width, hidden)
 
-    return manifest, run
+    return manifest, run, threads

@@ -10,12 +10,11 @@ from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
 
-def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
-    """Open an .onnx file on the CPU."""
+def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+    """Open an .onnx file on the CPU, one thread per run."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if threads:
-        options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     try:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
@@ -35,4 +34,4 @@ def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
         feeds = dict(zip(names[graph], arrays, strict=True))
         return session.run([f"{graph}.m"], feeds, only_this_graph)[0]
 
-    return manifest, run
+    return manifest, run, threads

@@ -1,5 +1,6 @@
 """torch, eager, on a hypernetwork checkpoint: what the exports are compared with."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,12 @@ from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
 
-def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
-    """Read a hypernetwork checkpoint (.safetensors or .pth). Threads are set for the process."""
-    if threads:
-        torch.set_num_threads(threads)
+# Mapped files are read-only; nothing is written to tensors made of them.
+warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+
+
+def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+    """Read a hypernetwork checkpoint (.safetensors or .pth)."""
     hypernet = load_hypernet(path)
     manifest = Manifest.of(hypernet, "fp32")
     graphs = manifest.graphs()
@@ -44,4 +47,4 @@ def load(path: Path, threads: int | None) -> tuple[Manifest, Run]:
         hidden = hidden.add_(bias).relu_()
         return torch.addmm(out_bias[:, None], out_weight, hidden).numpy()
 
-    return manifest, run
+    return manifest, run, threads

@@ -1,0 +1,119 @@
+"""This machine: its name, its own limits, and how a function's time and memory are measured."""
+
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+SAMPLE_SECONDS = 0.002
+MATMUL_SIZE = 2048
+COPY_BYTES = 256 << 20
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the machine reaches on plain large work: float32 matmul, and copying memory."""
+
+    gflop_per_second: float
+    gigabytes_per_second: float
+
+
+def describe() -> dict[str, str | int]:
+    import os
+
+    return {
+        "cpu": _cpu_name(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def measure_limits() -> Limits:
+    """The best of a few runs, with the threads that are set now."""
+    square = np.ones((MATMUL_SIZE, MATMUL_SIZE), np.float32)
+    source = np.ones(COPY_BYTES, np.uint8)
+    target = np.empty_like(source)
+    matmul = min(seconds(lambda: square @ square) for _ in range(5))
+    copy = min(seconds(lambda: np.copyto(target, source)) for _ in range(5))
+    return Limits(2 * MATMUL_SIZE**3 / matmul / 1e9, 2 * COPY_BYTES / copy / 1e9)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def interleaved(
+    works: dict[str, Callable[[], object]], rounds: int, progress: Callable[[str], None]
+) -> dict[str, list[float]]:
+    """Time each work once a round, so that a change of the machine's mood meets all of them."""
+    times: dict[str, list[float]] = {name: [] for name in works}
+    for number in range(rounds):
+        for name, work in works.items():
+            progress(f"round {number + 1} of {rounds}: {name}")
+            times[name].append(seconds(work))
+    return times
+
+
+def spread(times: list[float]) -> dict[str, float]:
+    """Median, smallest and largest, in milliseconds."""
+    return {
+        "median_ms": statistics.median(times) * 1e3,
+        "min_ms": min(times) * 1e3,
+        "max_ms": max(times) * 1e3,
+    }
+
+
+@dataclass
+class Peak:
+    megabytes: float = 0.0
+
+
+@contextmanager
+def peak_memory():
+    """Sample the process's private memory (Linux `RssAnon`; mapped files do not count).
+
+    Yields a Peak, filled at the end with the most that was held above the start; 0 where the
+    system does not tell.
+    """
+    peak, start, stop = Peak(), private_megabytes(), threading.Event()
+    largest = start
+
+    def sample() -> None:
+        nonlocal largest
+        while not stop.wait(SAMPLE_SECONDS):
+            largest = max(largest, private_megabytes())
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        sampler.join()
+        peak.megabytes = max(0.0, largest - start)
+
+
+def private_megabytes() -> float:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return 0.0
+    for line in status.read_text().splitlines():
+        if line.startswith("RssAnon"):
+            return int(line.split()[1]) / 1024
+    return 0.0

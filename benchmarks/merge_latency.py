@@ -1,0 +1,198 @@
+"""How long does a merge take? Every form of it in one interleaved run, on a base's true shapes.
+
+python benchmarks/merge_latency.py --backend onnxruntime
+"""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from lorarar.bases import BASES
+from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
+from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
+from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES, Hypernet, load_hypernet
+from lorarar.lora import Lora
+from lorarar.merge_files import merge_files
+from lorarar.merger_format import DTYPES
+from lorarar.prepare import LEVELS, prepare
+from lorarar.runtime import BACKENDS, Merger, load_merger
+from lorarar.standin import standin_lora, write_standins
+
+Backend = StrEnum("Backend", {name: name for name in BACKENDS})  # type: ignore[misc]
+BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
+Dtype = StrEnum("Dtype", {name: name for name in DTYPES})  # type: ignore[misc]
+WIDTH = 140  # of the table in a file or a pipe
+DENSE = "dense, as published"
+NOTES = [
+    "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
+    "H; factored, prepared: coefficients on the backend; factors merged: with the merged up and "
+    "down as arrays; file to file: two fp16 files in, one out, hashed and synced, by numpy.",
+    "peak: most private memory above the inputs during one run (mapped files do not count).",
+    "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values.",
+]
+
+
+@dataclass(frozen=True)
+class Work:
+    name: str
+    run: Callable[[], object]
+    cost: Cost | None = None
+
+
+def measure(
+    backend: str, base: str, rank: int, threads: int, dtype: str, rounds: int, console: Console
+) -> Report:
+    """Time every form, interleaved, after one run of each for its memory and to warm up."""
+    import torch
+
+    torch.set_num_threads(threads)
+    with (
+        threadpool_limits(threads),
+        tempfile.TemporaryDirectory() as folder,
+        console.status("writing stand-ins, exporting the hypernetwork") as status,
+    ):
+        works = list(_works(backend, base, rank, threads, dtype, Path(folder)))
+        limits = measure_limits()
+        peaks = {}
+        for work in works:
+            status.update(f"memory: {work.name}")
+            with peak_memory() as peak:
+                work.run()
+            peaks[work.name] = peak.megabytes
+        times = interleaved({work.name: work.run for work in works}, rounds, status.update)
+    spreads = {name: spread(measured) for name, measured in times.items()}
+    report = Report(
+        "merge_latency",
+        describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
+        {
+            "backend": backend, "base": base, "rank": rank, "threads": threads, "dtype": dtype,
+            "rounds": rounds,
+        },
+        notes=list(NOTES),
+    )  # fmt: skip
+    for work in works:
+        seconds = spreads[work.name]["median_ms"] / 1e3
+        rate = (work.cost.gflop / seconds, work.cost.gigabytes / seconds) if work.cost else None
+        report.rows.append(
+            {"name": work.name}
+            | spreads[work.name]
+            | {
+                "times_dense": spreads[DENSE]["median_ms"] / spreads[work.name]["median_ms"],
+                "gflop": work.cost.gflop if work.cost else None,
+                "gigabytes": work.cost.gigabytes if work.cost else None,
+                "share_of_matmul": rate[0] / limits.gflop_per_second if rate else None,
+                "share_of_memory": rate[1] / limits.gigabytes_per_second if rate else None,
+                "peak_megabytes": peaks[work.name],
+            }
+        )
+    return report
+
+
+def _works(backend: str, base: str, rank: int, threads: int, dtype: str, folder: Path):
+    """Yield the works from the least memory to the most, as the allocator keeps what it had."""
+    files, hypernet_file = write_standins(folder, base, rank)
+    hypernet = load_hypernet(hypernet_file)
+    merger = open_merger(backend, hypernet, hypernet_file, dtype, threads)
+    out = folder / "merged.safetensors"
+    yield Work("file to file", lambda: merge_files(*files, out, hypernet_file, force=True))
+    yield Work("copy of the same bytes", lambda: [copy_durably(file) for file in files])
+
+    pair = [standin_lora(base, rank, seed, DTYPES[dtype]) for seed in (1, 2)]
+    for level in (f"full-{dtype}", "small"):
+        prepared = [
+            prepare(lora, hypernet, role, level) for lora, role in zip(pair, ROLES, strict=True)
+        ]
+        yield Work(
+            f"prepared, {level}",
+            lambda prepared=prepared: merger.coefficients(*prepared),
+            cost(level.partition("-")[0], *pair, hypernet, LEVELS[level][1].itemsize),
+        )
+    itemsize = np.dtype(DTYPES[dtype]).itemsize
+    yield Work(
+        "factored",
+        lambda: merger.coefficients(*pair),
+        cost("factored", *pair, hypernet, itemsize),
+    )
+    yield Work("factored, factors merged", lambda: _materialised(merger.merge(*pair)))
+    yield Work(
+        DENSE,
+        lambda: dense_coefficients(*pair, hypernet),
+        cost("dense", *pair, hypernet, itemsize),
+    )
+
+
+def open_merger(
+    backend: str, hypernet: Hypernet, checkpoint: Path, dtype: str, threads: int
+) -> Merger:
+    """Export the hypernetwork beside its checkpoint for the backend, if it needs that."""
+    if backend in ("torch", "numpy"):
+        return load_merger(checkpoint, backend, threads)
+    if backend == "onnxruntime":
+        from lorarar.export.to_onnx import export_hypernet
+    elif backend == "executorch":
+        from lorarar.export.to_executorch import export_hypernet
+    else:
+        from lorarar.export.to_coreml import export_hypernet
+    artefact = checkpoint.with_name("merger.mlpackage" if backend == "coreml" else "merger")
+    export_hypernet(hypernet, artefact, dtype)
+    return load_merger(artefact, backend, threads)
+
+
+def copy_durably(file: Path) -> None:
+    """Copy, sync and rename, as a merged file is written."""
+    part = file.with_suffix(".part")
+    with file.open("rb") as source, part.open("wb") as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+        target.flush()
+        os.fsync(target.fileno())
+    part.replace(file.with_suffix(".copy"))
+
+
+def _materialised(lora: Lora) -> list[np.ndarray]:
+    return [np.asarray(factor) for layer in lora.layers.values() for factor in layer[:2]]
+
+
+def main(
+    backend: Backend = Backend["onnxruntime"],
+    base: BaseName = BaseName["sdxl"],
+    rank: Annotated[int, typer.Option(min=1)] = 64,
+    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    dtype: Annotated[Dtype, typer.Option(help="of the LoRAs and the artefact")] = Dtype["fp32"],
+    rounds: Annotated[int, typer.Option(min=1)] = 7,
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    ziplora_steps: Annotated[int, typer.Option(min=0, help="ZipLoRA steps to time")] = 0,
+    ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 32,
+) -> None:
+    """Time the dense form, the factored and prepared forms, and file to file, in one run."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        report = measure(backend, base, rank, threads, dtype, rounds, console)
+        if ziplora_steps:
+            from lorarar.benchmarks.ziplora import add_ziplora
+
+            add_ziplora(report, base, rank, ziplora_steps, ziplora_latents)
+        show(report, console)
+        if json:
+            write_json(report, json)
+    except LorararError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

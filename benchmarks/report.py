@@ -1,0 +1,56 @@
+"""One schema for every benchmark's JSON (`schema.json`), and the table that is printed."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from lorarar.files import write_atomically
+
+SCHEMA = "lorarar.benchmark.1"
+
+
+@dataclass
+class Report:
+    """What was measured where. rows: one dictionary per line of the table, all of one shape."""
+
+    benchmark: str
+    machine: dict
+    settings: dict
+    rows: list[dict] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict:
+        return {"schema": SCHEMA, **vars(self)}
+
+
+def write_json(report: Report, path: Path) -> None:
+    """Write the report, replacing an older one.
+
+    Raises LorararError if `path` cannot be written.
+    """
+    text = json.dumps(report.to_json(), indent=1)
+    write_atomically(path, lambda file: file.write(text.encode()), force=True)
+
+
+def show(report: Report, console: Console) -> None:
+    for about in (report.machine, report.settings):
+        console.print(", ".join(f"{key} {value}" for key, value in about.items()), highlight=False)
+    table = Table(*(key.replace("_", " ") for key in report.rows[0]))
+    for row in report.rows:
+        table.add_row(*map(_shown, row.values()))
+    console.print(table)
+    for note in report.notes:
+        console.print(note, highlight=False)
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else _whole(value)
+
+
+def _whole(value: object) -> str:
+    return f"{value:.0f}" if isinstance(value, float) else str(value)

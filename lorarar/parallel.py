@@ -1,0 +1,33 @@
+"""Layers side by side: many small products run faster on one thread each than one after another
+on many (2 cores, SDXL, rank 64: 1.3 to 1.9 times, benchmarks/LOG.md)."""
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import threadpool_limits
+
+Result = TypeVar("Result")
+
+
+def cores() -> int:
+    """Count the cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def side_by_side(
+    work: Callable[[str], Result], names: Sequence[str], workers: int
+) -> dict[str, Result]:
+    """Return each name's result, in order; BLAS keeps to one thread per worker meanwhile.
+
+    Each worker takes every n-th name, as handing out one at a time costs more than it balances.
+    """
+    if workers == 1:
+        return {name: work(name) for name in names}
+    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+        shares = [names[start::workers] for start in range(workers)]
+        done = pool.map(lambda share: {name: work(name) for name in share}, shares)
+        results = {name: result for share in done for name, result in share.items()}
+    return {name: results[name] for name in names}
