@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Lora
@@ -16,13 +17,12 @@ class Cost:
     gigabytes: float
 
 
-def dense_coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> list:
+def dense_coefficients(content: Lora, style: Lora, hypernet: Hypernet, threads: int) -> list:
     """Predict m as the published implementation does: every dW, then dense columns through H.
 
     dW is built for all layers of both LoRAs, in torch; H reads the columns of the predicted ones.
     """
-    import torch
-
+    torch.set_num_threads(threads)
     w2, b2 = (torch.from_numpy(tensor) for tensor in hypernet.output)
     inputs = {
         width: tuple(torch.from_numpy(tensor) for tensor in tensors)
@@ -39,9 +39,7 @@ def dense_coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> list:
     return results
 
 
-def _dense(lora: Lora, name: str):
-    import torch
-
+def _dense(lora: Lora, name: str) -> torch.Tensor:
     layer = lora.layers[name]
     up, down = (torch.from_numpy(np.asarray(factor)).float() for factor in layer[:2])
     return layer.scale * (up @ down)

@@ -106,6 +106,7 @@ def peak_memory():
     finally:
         stop.set()
         sampler.join()
+        largest = max(largest, private_megabytes())
         peak.megabytes = max(0.0, largest - start)
 
 

@@ -7,9 +7,10 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -56,9 +57,6 @@ def measure(
     backend: str, base: str, rank: int, threads: int, dtype: str, rounds: int, console: Console
 ) -> Report:
     """Time every form, interleaved, after one run of each for its memory and to warm up."""
-    import torch
-
-    torch.set_num_threads(threads)
     with (
         threadpool_limits(threads),
         tempfile.TemporaryDirectory() as folder,
@@ -101,14 +99,16 @@ def measure(
     return report
 
 
-def _works(backend: str, base: str, rank: int, threads: int, dtype: str, folder: Path):
+def _works(
+    backend: str, base: str, rank: int, threads: int, dtype: str, folder: Path
+) -> Iterator[Work]:
     """Yield the works from the least memory to the most, as the allocator keeps what it had."""
     files, hypernet_file = write_standins(folder, base, rank)
     hypernet = load_hypernet(hypernet_file)
     merger = open_merger(backend, hypernet, hypernet_file, dtype, threads)
     out = folder / "merged.safetensors"
     yield Work("file to file", lambda: merge_files(*files, out, hypernet_file, force=True))
-    yield Work("copy of the same bytes", lambda: [copy_durably(file) for file in files])
+    yield Work("copy of the same bytes", lambda: copy_durably(*files))
 
     pair = [standin_lora(base, rank, seed, DTYPES[dtype]) for seed in (1, 2)]
     for level in (f"full-{dtype}", "small"):
@@ -117,19 +117,19 @@ def _works(backend: str, base: str, rank: int, threads: int, dtype: str, folder:
         ]
         yield Work(
             f"prepared, {level}",
-            lambda prepared=prepared: merger.coefficients(*prepared),
+            partial(merger.coefficients, *prepared),
             cost(level.partition("-")[0], *pair, hypernet, LEVELS[level][1].itemsize),
         )
     itemsize = np.dtype(DTYPES[dtype]).itemsize
     yield Work(
         "factored",
-        lambda: merger.coefficients(*pair),
+        partial(merger.coefficients, *pair),
         cost("factored", *pair, hypernet, itemsize),
     )
     yield Work("factored, factors merged", lambda: _materialised(merger.merge(*pair)))
     yield Work(
         DENSE,
-        lambda: dense_coefficients(*pair, hypernet),
+        lambda: dense_coefficients(*pair, hypernet, threads),
         cost("dense", *pair, hypernet, itemsize),
     )
 
@@ -151,14 +151,15 @@ def open_merger(
     return load_merger(artefact, backend, threads)
 
 
-def copy_durably(file: Path) -> None:
+def copy_durably(*files: Path) -> None:
     """Copy, sync and rename, as a merged file is written."""
-    part = file.with_suffix(".part")
-    with file.open("rb") as source, part.open("wb") as target:
-        shutil.copyfileobj(source, target, 1 << 20)
-        target.flush()
-        os.fsync(target.fileno())
-    part.replace(file.with_suffix(".copy"))
+    for file in files:
+        part = file.with_suffix(".part")
+        with file.open("rb") as source, part.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        part.replace(file.with_suffix(".copy"))
 
 
 def _materialised(lora: Lora) -> list[np.ndarray]:
@@ -183,7 +184,7 @@ def main(
         if ziplora_steps:
             from lorarar.benchmarks.ziplora import add_ziplora
 
-            add_ziplora(report, base, rank, ziplora_steps, ziplora_latents)
+            add_ziplora(report, ziplora_steps, ziplora_latents)
         show(report, console)
         if json:
             write_json(report, json)

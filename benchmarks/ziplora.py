@@ -5,6 +5,7 @@ Weights are random, as no real ones may be assumed; a step's time does not depen
 
 import statistics
 import time
+from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -28,7 +29,7 @@ class PairedLinear(nn.Module):
     coefficients m, (2, in), the only parameter.
     """
 
-    def __init__(self, linear: nn.Linear, factors: list[tuple[Tensor, Tensor]]):
+    def __init__(self, linear: nn.Linear, factors: list[list[Tensor]]):
         super().__init__()
         self.linear = linear
         self.factors = factors
@@ -45,25 +46,26 @@ class PairedLinear(nn.Module):
         return result
 
 
-def build_unet(base: Base, dtype: torch.dtype) -> UNet2DConditionModel:
+def build_unet(base: Base, dtype: torch.dtype, heads: tuple[int, int, int] = (5, 10, 20)) -> Any:
     """Build the base's UNet with random weights (diffusers `UNet2DConditionModel`)."""
     shallow, deep = base.transformer_layers
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
+        unet: Any = UNet2DConditionModel(
             block_out_channels=(base.widths[0] // 2, *base.widths),
             layers_per_block=base.layers_per_block,
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
             mid_block_type="UNetMidBlock2DCrossAttn" if base.mid_block else None,
             up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
             transformer_layers_per_block=[1, shallow, deep],
-            attention_head_dim=[5, 10, 20],
+            attention_head_dim=heads,
             cross_attention_dim=base.cross_attention,
             use_linear_projection=True,
             addition_embed_type="text_time",
             addition_time_embed_dim=256,
             projection_class_embeddings_input_dim=2816,
-        ).to(dtype)
-    unet = unet.to_empty(device="cpu").requires_grad_(False)
+        )
+    unet.enable_gradient_checkpointing()
+    unet = unet.to(dtype).to_empty(device="cpu").requires_grad_(False)
     torch.manual_seed(0)
     for name, weight in unet.named_parameters():
         if name.endswith("bias"):
@@ -75,16 +77,14 @@ def build_unet(base: Base, dtype: torch.dtype) -> UNet2DConditionModel:
     return unet
 
 
-def adapt(unet: UNet2DConditionModel, content: Lora, style: Lora) -> list[PairedLinear]:
+def adapt(unet: Any, content: Lora, style: Lora) -> list[PairedLinear]:
     """Replace each adapted projection by a `PairedLinear`."""
     paired = []
     for name in content.layers:
         path = name.removeprefix("unet.")
         linear = unet.get_submodule(path)
         factors = [
-            tuple(
-                torch.from_numpy(factor).to(linear.weight.dtype) for factor in lora.layers[name][:2]
-            )
+            [torch.from_numpy(f).to(linear.weight.dtype) for f in lora.layers[name][:2]]
             for lora in (content, style)
         ]
         paired.append(PairedLinear(linear, factors))
@@ -101,7 +101,8 @@ def step(unet, paired: list[PairedLinear], optimiser, inputs: dict) -> float:
             layer.mode = mode
         return unet(**inputs[role]).sample
 
-    loss = sum(layer.m.prod(0).abs().sum() for layer in paired) * SIMILARITY_WEIGHT
+    overlaps = [layer.m.prod(0).abs().sum() for layer in paired]
+    loss = torch.stack(overlaps).sum() * SIMILARITY_WEIGHT
     loss.backward()
     for role in ("content", "style"):
         with torch.no_grad():
@@ -114,11 +115,11 @@ def step(unet, paired: list[PairedLinear], optimiser, inputs: dict) -> float:
     return float(loss)
 
 
-def add_ziplora(report: Report, base: str, rank: int, steps: int, latents: int) -> None:
+def add_ziplora(report: Report, steps: int, latents: int) -> None:
     """Time `steps` real steps and add a row for 100 of them, scaled, and a note saying so."""
-    dtype = torch.bfloat16
+    base, rank, dtype = report.settings["base"], report.settings["rank"], torch.bfloat16
+    torch.set_num_threads(report.settings["threads"])
     unet = build_unet(BASES[base], dtype)
-    unet.enable_gradient_checkpointing()
     unet.train()
     paired = adapt(unet, standin_lora(base, rank, 1), standin_lora(base, rank, 2))
     optimiser = torch.optim.AdamW([layer.m for layer in paired], lr=LEARNING_RATE)

@@ -14,7 +14,6 @@ from rich.table import Table
 from lorarar.errors import LorararError
 from lorarar.export.hypernet_module import example_inputs
 from lorarar.hypernet import ROLES, Hypernet, load_hypernet
-from lorarar.lora import Feature
 from lorarar.merger_format import Manifest
 from lorarar.numeric import widen
 from lorarar.runtime.merger import Run
@@ -48,18 +47,17 @@ class ExportReport:
 
 def expected(hypernet: Hypernet, form: str, width: int, side_inputs: list[list]) -> np.ndarray:
     """Compute m, (2, in) float32, from a graph's inputs by numpy."""
-    hidden = np.float32(0)
+    features = []
     for role, (first, *rest) in zip(ROLES, side_inputs, strict=True):
-        if form == "full":
-            values = Feature(first, *rest)
-            part = widen(values.values) * (values.scales if rest else np.float32(1))
-        else:
-            part = widen(first)
-            if form == "factored":
-                part = hypernet.half(form, width, role) @ part
-            part = part @ widen(rest[0])
-        hidden = hidden + part
-    return hypernet.read_out(form, width, hidden)
+        feature = widen(first)
+        if form == "factored":
+            feature = hypernet.half(form, width, role) @ feature
+        if form != "full":
+            feature = feature @ widen(rest[0])
+        elif rest:
+            feature = feature * rest[0]
+        features.append(feature)
+    return hypernet.read_out(form, width, features[0] + features[1])
 
 
 def verify(run: Run, hypernet: Hypernet, manifest: Manifest, path: Path) -> list[GraphReport]:

@@ -1,5 +1,7 @@
 """The hypernetwork as torch modules, one per form and width, ready to be exported."""
 
+from itertools import islice
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,9 @@ LARGEST_IN = 4096
 
 class Weight(nn.Module):
     """A matrix kept as float32, float16, or int8 with one scale per row."""
+
+    values: Tensor
+    scale: Tensor | None
 
     def __init__(self, values: np.ndarray, dtype: str):
         super().__init__()
@@ -36,6 +41,10 @@ class MergeGraph(nn.Module):
 
     Inputs and forms: see `lorarar.merger_format`.
     """
+
+    bias: Tensor
+    out_weight: Tensor
+    out_bias: Tensor
 
     def __init__(self, hypernet: Hypernet, form: str, width: int, manifest: Manifest):
         super().__init__()
@@ -72,6 +81,25 @@ class MergeGraph(nn.Module):
         )
 
 
+class AllGraphs(nn.Module):
+    """Every graph of an artefact, independent of each other: all inputs in, every m out."""
+
+    def __init__(self, hypernet: Hypernet, manifest: Manifest):
+        super().__init__()
+        graphs = manifest.graphs().items()
+        self.graphs = nn.ModuleDict(
+            {name: MergeGraph(hypernet, form, width, manifest) for name, (form, width) in graphs}
+        )
+        self.inputs = [len(manifest.inputs(form)) for _, (form, _) in graphs]
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        rest = iter(inputs)
+        return tuple(
+            graph(*islice(rest, count))
+            for graph, count in zip(self.graphs.values(), self.inputs, strict=True)
+        )
+
+
 def _batch_of_one(matrix: Tensor) -> Tensor:
     return matrix.reshape(1, *matrix.shape)  # a view, where unsqueeze would copy in ExecuTorch
 
@@ -95,12 +123,13 @@ def example_inputs(manifest: Manifest, form: str, width: int, seed: int = 0) -> 
     return arrays
 
 
-def dynamic_shapes(manifest: Manifest, form: str) -> list[dict]:
-    """Name each input's dynamic dimensions (axis -> dimension), in order of the inputs."""
-    columns = torch.export.Dim("columns", min=2, max=LARGEST_IN)
+def dynamic_shapes(manifest: Manifest, name: str) -> list[dict]:
+    """Map each of a graph's inputs, in order, to its dynamic dimensions (axis -> dimension)."""
+    form, _ = manifest.graphs()[name]
+    columns = torch.export.Dim(f"{name}_columns", min=2, max=LARGEST_IN)
     shapes: list[dict] = []
     for role in ROLES:
-        rank = torch.export.Dim(f"rank_{role}", min=1, max=LARGEST_RANK)
+        rank = torch.export.Dim(f"{name}_rank_{role}", min=1, max=LARGEST_RANK)
         axes = {
             "up": {1: rank},
             "projected": {1: rank},
@@ -114,9 +143,24 @@ def dynamic_shapes(manifest: Manifest, form: str) -> list[dict]:
 
 def export_graph(hypernet: Hypernet, name: str, manifest: Manifest) -> torch.export.ExportedProgram:
     """Trace one graph with dynamic ranks and columns."""
-    form, width = manifest.graphs()[name]
-    inputs = tuple(torch.from_numpy(array) for array in example_inputs(manifest, form, width))
-    module = MergeGraph(hypernet, form, width, manifest).eval()
+    module = MergeGraph(hypernet, *manifest.graphs()[name], manifest)
+    return _traced(module, [name], manifest)
+
+
+def export_all_graphs(hypernet: Hypernet, manifest: Manifest) -> torch.export.ExportedProgram:
+    """Trace every graph into one program, with dynamic ranks and columns."""
+    return _traced(AllGraphs(hypernet, manifest), list(manifest.graphs()), manifest)
+
+
+def _traced(
+    module: nn.Module, names: list[str], manifest: Manifest
+) -> torch.export.ExportedProgram:
+    graphs = manifest.graphs()
+    inputs = [array for name in names for array in example_inputs(manifest, *graphs[name])]
+    shapes = [shape for name in names for shape in dynamic_shapes(manifest, name)]
     return torch.export.export(
-        module, inputs, dynamic_shapes=(tuple(dynamic_shapes(manifest, form)),), strict=False
+        module.eval(),
+        tuple(torch.from_numpy(array) for array in inputs),
+        dynamic_shapes=(tuple(shapes),),
+        strict=False,
     )

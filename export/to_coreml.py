@@ -17,7 +17,13 @@ import numpy as np
 from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
 from lorarar.errors import LorararError
-from lorarar.export.artefact import ExportReport, run_command, size_in_megabytes, verify
+from lorarar.export.artefact import (
+    ExportReport,
+    GraphReport,
+    run_command,
+    size_in_megabytes,
+    verify,
+)
 from lorarar.export.hypernet_module import LARGEST_RANK, export_graph
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.hypernet import Hypernet
@@ -37,20 +43,25 @@ def export_hypernet(
     dtype: "fp32" or "fp16"; the latter computes in float16 too, as Core ML's engines do.
 
     Raises LorararError if `path` exists (without `force`), cannot be written, if the dtype is
-    int8 (coremltools 9 converts no int8 inputs), or if the spec is not as wanted.
+    int8 (coremltools 9 converts no int8 inputs from torch, whatever the target), or if the spec
+    is not as wanted.
     """
     started = time.perf_counter()
     refuse_existing(path, force)
     manifest = Manifest.of(hypernet, dtype)
     if dtype == "int8":
-        raise LorararError(f"{path}: Core ML takes no int8 inputs; use --dtype fp16")
+        raise LorararError(
+            f"{path}: coremltools converts no int8 inputs from torch; use --dtype fp16"
+        )
     with tempfile.TemporaryDirectory() as folder:
         package = _package(hypernet, manifest, Path(folder))
-        check_spec(package.get_spec(), manifest, path)
-        write_folder_atomically(path, lambda target: _fill(package, target), force)
-    graphs = []
-    if sys.platform == "darwin":
-        graphs = verify(coreml.load(path, 1)[1], hypernet, manifest, path)
+        check_spec(ct.utils.load_spec(str(package)), manifest, path)
+        graphs: list[GraphReport] = []
+        if sys.platform == "darwin":
+            graphs = verify(coreml.load(package, 1)[1], hypernet, manifest, path)
+        write_folder_atomically(
+            path, lambda target: shutil.copytree(package, target, dirs_exist_ok=True), force
+        )
     seconds = time.perf_counter() - started
     return ExportReport(path, size_in_megabytes(path), seconds, graphs, "" if graphs else NOT_RUN)
 
@@ -72,7 +83,8 @@ def check_spec(spec, manifest: Manifest, path: Path) -> None:
                 raise LorararError(f"{path}: '{name}' has a fixed rank")
 
 
-def _package(hypernet: Hypernet, manifest: Manifest, folder: Path) -> ct.models.MLModel:
+def _package(hypernet: Hypernet, manifest: Manifest, folder: Path) -> Path:
+    """Write a package with every function and the manifest, and return its path."""
     functions = MultiFunctionDescriptor()
     for name in manifest.graphs():
         _convert(hypernet, name, manifest).save(str(folder / f"{name}.mlpackage"))
@@ -81,13 +93,8 @@ def _package(hypernet: Hypernet, manifest: Manifest, folder: Path) -> ct.models.
     save_multifunction(functions, str(folder / "all.mlpackage"))
     package = ct.models.MLModel(str(folder / "all.mlpackage"), skip_model_load=True)
     package.user_defined_metadata["manifest"] = manifest.to_json()
-    return package
-
-
-def _fill(package: ct.models.MLModel, folder: Path) -> None:
-    with tempfile.TemporaryDirectory() as draft:
-        package.save(f"{draft}/package.mlpackage")
-        shutil.copytree(f"{draft}/package.mlpackage", folder, dirs_exist_ok=True)
+    package.save(str(folder / "merger.mlpackage"))
+    return folder / "merger.mlpackage"
 
 
 def _convert(hypernet: Hypernet, name: str, manifest: Manifest) -> ct.models.MLModel:

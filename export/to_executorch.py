@@ -39,7 +39,7 @@ def export_hypernet(
         )
     program = lowered.to_executorch().buffer
     reports = verify(executorch.open_program(program, path)[1], hypernet, manifest, path)
-    write_atomically(path, lambda file: file.write(program), force)
+    write_atomically(path, lambda file: file.write(executorch.seal(program)), force)
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
 
 

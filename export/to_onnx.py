@@ -12,10 +12,10 @@ from pathlib import Path
 
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, compose, helper
+from onnx import ModelProto, TensorProto, helper
 
 from lorarar.export.artefact import ExportReport, run_command, size_in_megabytes, verify
-from lorarar.export.hypernet_module import export_graph
+from lorarar.export.hypernet_module import export_all_graphs
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
 from lorarar.merger_format import Manifest
@@ -35,8 +35,7 @@ def export_hypernet(
     started = time.perf_counter()
     refuse_existing(path, force)
     manifest = Manifest.of(hypernet, dtype)
-    model = _joined({name: _graph(hypernet, name, manifest) for name in manifest.graphs()})
-    helper.set_model_props(model, {"manifest": manifest.to_json()})
+    model = _model(hypernet, manifest)
     onnx.checker.check_model(model, full_check=True)
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / "draft.onnx"
@@ -46,40 +45,28 @@ def export_hypernet(
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
 
 
-def _graph(hypernet: Hypernet, name: str, manifest: Manifest) -> ModelProto:
-    form, _ = manifest.graphs()[name]
+def _model(hypernet: Hypernet, manifest: Manifest) -> ModelProto:
+    graphs = manifest.graphs()
+    inputs = [
+        f"{name}.{part}" for name, (form, _) in graphs.items() for part in manifest.inputs(form)
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            export_graph(hypernet, name, manifest),
+            export_all_graphs(hypernet, manifest),
             dynamo=True,
             verbose=False,
             optimize=False,  # it would fold int8 weights into float32
-            input_names=list(manifest.inputs(form)),
-            output_names=["m"],
+            input_names=inputs,
+            output_names=[f"{name}.m" for name in graphs],
         )
-    model = compose.add_prefix(program.model_proto, f"{name}.")
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        for dimension in value.type.tensor_type.shape.dim:
-            if dimension.dim_param:  # two graphs' sizes differ, so their names must
-                dimension.dim_param = f"{name}.{dimension.dim_param}"
+    assert program is not None  # the exporter's result without a file name
+    model = program.model_proto
+    model.graph.initializer.extend(_empty(value) for value in model.graph.input)
+    for node in model.graph.node:
+        node.ClearField("metadata_props")  # the exporter's stack traces, with this machine's paths
+    helper.set_model_props(model, {"manifest": manifest.to_json()})
     return model
-
-
-def _joined(models: dict[str, ModelProto]) -> ModelProto:
-    """Set the models side by side in one graph, their inputs optional."""
-    graphs = [model.graph for model in models.values()]
-    inputs = [value for graph in graphs for value in graph.input]
-    graph = helper.make_graph(
-        [node for graph in graphs for node in graph.node],
-        "lorarar.merger",
-        inputs,
-        [value for graph in graphs for value in graph.output],
-        [tensor for graph in graphs for tensor in graph.initializer]
-        + [_empty(value) for value in inputs],
-    )
-    first = next(iter(models.values()))
-    return helper.make_model(graph, opset_imports=first.opset_import, ir_version=first.ir_version)
 
 
 def _empty(value: onnx.ValueInfoProto) -> TensorProto:

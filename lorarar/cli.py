@@ -1,7 +1,6 @@
 """The command line: parse, call the library, print."""
 
 import sys
-import tempfile
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,6 @@ from lorarar.methods import METHODS
 from lorarar.prepare import LEVELS
 from lorarar.prepare import prepare as prepare_lora
 from lorarar.save import LAYOUTS, save_lora
-from lorarar.standin import write_standins
 from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -142,11 +140,10 @@ def inspect(
 
 @cli.command()
 def demo(base: str = "sdxl", rank: Annotated[int, typer.Option(min=1)] = 64) -> None:
-    """Merge two full-size stand-in LoRAs (random weights), from file to file."""
-    with tempfile.TemporaryDirectory() as folder:
-        pair, hypernet = write_standins(Path(folder), base, rank)
-        report = merge_files(*pair, Path(folder) / "merged.safetensors", hypernet)
-    console.print(f"{base}, rank {rank}: {report.layers} layers in {report.seconds * 1e3:.0f} ms")
+    """Merge two full-size stand-in LoRAs (random weights) by file and through each export."""
+    from lorarar.demo import run_demo
+
+    run_demo(base, rank, console)
 
 
 def app() -> None:

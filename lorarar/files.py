@@ -134,7 +134,7 @@ def _computed_ahead(arrays: list[Array]) -> Iterator[np.ndarray]:
             yield pending.popleft().result()
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], None], force: bool) -> None:
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], force: bool) -> None:
     """Let `write` fill a temporary file beside `path`, sync it, and rename it to `path`.
 
     Raises LorararError if `path` exists and `force` is false, or if it cannot be written.
@@ -157,7 +157,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], None], force: bool)
             part.unlink(missing_ok=True)
 
 
-def write_folder_atomically(path: Path, write: Callable[[Path], None], force: bool) -> None:
+def write_folder_atomically(path: Path, write: Callable[[Path], object], force: bool) -> None:
     """Let `write` fill a temporary folder beside `path`, then rename it to `path`.
 
     Raises LorararError if `path` exists and `force` is false, or if it cannot be written.

@@ -44,11 +44,11 @@ class Merger:
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
         """
-        pair = [
+        one, other = (
             side if isinstance(side, Lora) else load_lora(side, canonical_only=True)
             for side in (content, style)
-        ]
-        return weighted_sum(*pair, self.coefficients(*pair), content_scale, style_scale)
+        )
+        return weighted_sum(one, other, self.coefficients(one, other), content_scale, style_scale)
 
     def coefficients(self, content: Lora, style: Lora) -> Coefficients:
         """Predict m = (m_c, m_s), (2, in) float32, for each layer that the artefact covers.

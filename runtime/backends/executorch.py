@@ -4,6 +4,7 @@ Methods are loaded once, at the first use of each: loading, not running, is what
 program slow from Python.
 """
 
+import hashlib
 import warnings
 from functools import cache
 from pathlib import Path
@@ -20,19 +21,18 @@ from lorarar.runtime.merger import Run
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
-IDENTIFIER = slice(4, 8)  # of a flatbuffer; ExecuTorch's is "ET" and two digits
-EXTENDED_HEADER = b"eh00"
+SEAL = hashlib.sha256
 
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
     portable_lib._unsafe_reset_threadpool(threads)
-    return *open_program(path.read_bytes(), path), 1  # a method is not to be shared by threads
+    program = _unsealed(path.read_bytes(), path)
+    return *open_program(program, path), 1  # a method is not to be shared by threads
 
 
 def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
     """Open a program in memory; `path` is for messages."""
-    _check_header(program, path)
     try:
         loaded = Runtime.get().load_program(program, verification=Verification.InternalConsistency)
         text = loaded.load_method("manifest").execute([])[0]
@@ -46,21 +46,32 @@ def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
         return loaded.load_method(graph)
 
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
-        return method(graph).execute([torch.from_numpy(array) for array in arrays])[0].numpy()
+        try:
+            return method(graph).execute([torch.from_numpy(array) for array in arrays])[0].numpy()
+        except RuntimeError as error:
+            shapes = ", ".join("x".join(map(str, array.shape)) for array in arrays)
+            raise LorararError(
+                f"{path}: '{graph}' cannot take {shapes}; its ranks and widths have a limit, "
+                "use the onnxruntime backend"
+            ) from error
 
     return manifest, run
 
 
-def _check_header(program: bytes, path: Path) -> None:
-    """Catch what ExecuTorch would abort the process for: a foreign or truncated file.
+def seal(program: bytes) -> bytes:
+    """Append a digest; engines ignore what follows the program."""
+    return program + SEAL(program).digest()
 
-    Layout: `executorch/runtime/executor/program.h`, `schema/extended_header.h`.
+
+def _unsealed(sealed: bytes, path: Path) -> bytes:
+    """Catch damage here: ExecuTorch aborts the process, or computes with damaged weights.
+
+    Its own checks (`Verification.InternalConsistency`) miss both.
     """
-    fits = program[IDENTIFIER].startswith(b"ET") and program[8:12] == EXTENDED_HEADER
-    if fits:
-        size, base, segments = (
-            int.from_bytes(program[start : start + 8], "little") for start in (16, 24, 32)
+    size = len(sealed) - SEAL().digest_size
+    program = sealed[: max(size, 0)]
+    if seal(program) != sealed:
+        raise LorararError(
+            f"{path}: not an exported ExecuTorch program, or damaged; export it again"
         )
-        fits = len(program) >= max(size, base + segments)
-    if not fits:
-        raise LorararError(f"{path}: not an ExecuTorch program, or truncated; export it again")
+    return program

@@ -19,10 +19,12 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
         form, width = graphs[graph]
         if form == "full":
             return hypernet.read_out(graph, width, arrays[0] + arrays[1])
-        hidden = np.float32(0)
-        for role, first, down in zip(ROLES, arrays[::2], arrays[1::2], strict=True):
-            projected = hypernet.half(graph, width, role) @ first if form == "factored" else first
-            hidden = hidden + projected @ down
+        projected = arrays[::2]
+        if form == "factored":
+            halves = [hypernet.half(graph, width, role) for role in ROLES]
+            projected = [half @ up for half, up in zip(halves, projected, strict=True)]
+        hidden = projected[0] @ arrays[1]
+        hidden += projected[1] @ arrays[3]
         return hypernet.read_out(graph, width, hidden)
 
     return manifest, run, threads

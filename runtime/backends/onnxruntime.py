@@ -19,10 +19,11 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
         session = onnxruntime.InferenceSession(
             str(path), options, providers=["CPUExecutionProvider"]
         )
+        text = session.get_modelmeta().custom_metadata_map.get("manifest")
     except Exception as error:  # its exceptions derive from Exception alone
         reason = " ".join(str(error).split())[:200]
         raise LorararError(f"{path}: not a usable ONNX file ({reason}); export it again") from error
-    manifest = Manifest.parse(session.get_modelmeta().custom_metadata_map.get("manifest"), path)
+    manifest = Manifest.parse(text, path)
     names = {
         graph: [f"{graph}.{part}" for part in manifest.inputs(form)]
         for graph, (form, _) in manifest.graphs().items()

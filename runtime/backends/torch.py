@@ -10,7 +10,6 @@ from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.merger_format import Manifest
 from lorarar.runtime.merger import Run
 
-
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
@@ -34,6 +33,7 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
 
     @torch.inference_mode()
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
+        torch.set_num_threads(1)  # layers run side by side; new threads would take torch's default
         form, width = graphs[graph]
         halves, bias = weights[width]
         tensors = [torch.from_numpy(array) for array in arrays]
