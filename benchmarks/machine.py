@@ -1,5 +1,7 @@
 """This machine: its name, its own limits, and how a function's time and memory are measured."""
 
+import gc
+import os
 import platform
 import statistics
 import threading
@@ -25,8 +27,6 @@ class Limits:
 
 
 def describe() -> dict[str, str | int]:
-    import os
-
     return {
         "cpu": _cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0,
@@ -91,6 +91,7 @@ def peak_memory():
     Yields a Peak, filled at the end with the most that was held above the start; 0 where the
     system does not tell.
     """
+    gc.collect()  # what is freed during the work would hide what it takes
     peak, start, stop = Peak(), private_megabytes(), threading.Event()
     largest = start
 

@@ -40,7 +40,8 @@ DENSE = "dense, as published"
 NOTES = [
     "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
     "H; factored, prepared: coefficients on the backend; factors merged: with the merged up and "
-    "down as arrays; file to file: two fp16 files in, one out, hashed and synced, by numpy.",
+    "down as arrays, on the first backend; file to file: two fp16 files in, one out, hashed and "
+    "synced, by numpy.",
     "peak: most private memory above the inputs during one run (mapped files do not count).",
     "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values.",
 ]
@@ -54,7 +55,13 @@ class Work:
 
 
 def measure(
-    backend: str, base: str, rank: int, threads: int, dtype: str, rounds: int, console: Console
+    backends: list[str],
+    base: str,
+    rank: int,
+    threads: int,
+    dtype: str,
+    rounds: int,
+    console: Console,
 ) -> Report:
     """Time every form, interleaved, after one run of each for its memory and to warm up."""
     with (
@@ -62,7 +69,7 @@ def measure(
         tempfile.TemporaryDirectory() as folder,
         console.status("writing stand-ins, exporting the hypernetwork") as status,
     ):
-        works = list(_works(backend, base, rank, threads, dtype, Path(folder)))
+        works = list(_works(backends, base, rank, threads, dtype, Path(folder)))
         limits = measure_limits()
         peaks = {}
         for work in works:
@@ -76,11 +83,15 @@ def measure(
         "merge_latency",
         describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
         {
-            "backend": backend, "base": base, "rank": rank, "threads": threads, "dtype": dtype,
+            "backend": " ".join(backends),
+            "base": base,
+            "rank": rank,
+            "threads": threads,
+            "dtype": dtype,
             "rounds": rounds,
         },
         notes=list(NOTES),
-    )  # fmt: skip
+    )
     for work in works:
         seconds = spreads[work.name]["median_ms"] / 1e3
         rate = (work.cost.gflop / seconds, work.cost.gigabytes / seconds) if work.cost else None
@@ -100,12 +111,14 @@ def measure(
 
 
 def _works(
-    backend: str, base: str, rank: int, threads: int, dtype: str, folder: Path
+    backends: list[str], base: str, rank: int, threads: int, dtype: str, folder: Path
 ) -> Iterator[Work]:
     """Yield the works from the least memory to the most, as the allocator keeps what it had."""
     files, hypernet_file = write_standins(folder, base, rank)
     hypernet = load_hypernet(hypernet_file)
-    merger = open_merger(backend, hypernet, hypernet_file, dtype, threads)
+    mergers = {
+        name: open_merger(name, hypernet, hypernet_file, dtype, threads) for name in backends
+    }
     out = folder / "merged.safetensors"
     yield Work("file to file", lambda: merge_files(*files, out, hypernet_file, force=True))
     yield Work("copy of the same bytes", lambda: copy_durably(*files))
@@ -115,17 +128,15 @@ def _works(
         prepared = [
             prepare(lora, hypernet, role, level) for lora, role in zip(pair, ROLES, strict=True)
         ]
-        yield Work(
-            f"prepared, {level}",
-            partial(merger.coefficients, *prepared),
-            cost(level.partition("-")[0], *pair, hypernet, LEVELS[level][1].itemsize),
-        )
+        count = cost(level.partition("-")[0], *pair, hypernet, LEVELS[level][1].itemsize)
+        for name, merger in mergers.items():
+            run = partial(merger.coefficients, *prepared)
+            yield Work(f"prepared, {level}, {name}", run, count)
     itemsize = np.dtype(DTYPES[dtype]).itemsize
-    yield Work(
-        "factored",
-        partial(merger.coefficients, *pair),
-        cost("factored", *pair, hypernet, itemsize),
-    )
+    for name, merger in mergers.items():
+        run = partial(merger.coefficients, *pair)
+        yield Work(f"factored, {name}", run, cost("factored", *pair, hypernet, itemsize))
+    merger = mergers[backends[0]]
     yield Work("factored, factors merged", lambda: _materialised(merger.merge(*pair)))
     yield Work(
         DENSE,
@@ -167,7 +178,12 @@ def _materialised(lora: Lora) -> list[np.ndarray]:
 
 
 def main(
-    backend: Backend = Backend["onnxruntime"],
+    backend: Annotated[
+        list[Backend],
+        typer.Option(
+            default_factory=lambda: [Backend["onnxruntime"]], help="may be given several times"
+        ),
+    ],
     base: BaseName = BaseName["sdxl"],
     rank: Annotated[int, typer.Option(min=1)] = 64,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
@@ -180,7 +196,7 @@ def main(
     """Time the dense form, the factored and prepared forms, and file to file, in one run."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     try:
-        report = measure(backend, base, rank, threads, dtype, rounds, console)
+        report = measure([*backend], base, rank, threads, dtype, rounds, console)
         if ziplora_steps:
             from lorarar.benchmarks.ziplora import add_ziplora
 

@@ -82,7 +82,8 @@ def prepare(
     """Compute one LoRA's half of the hypernetwork once, for instant merges later."""
     prepared = prepare_lora(load_lora(file), load_hypernet(hypernet), role.value, level.value)
     save_lora(prepared, output, force=force)
-    console.print(f"{output}: prepared as {role}, {output.stat().st_size / 1e6:.1f} MB")
+    facts = overview(load_lora(output))
+    console.print(f"{output}: prepared {facts['prepared']}, {facts['size']}")
 
 
 @cli.command()

@@ -15,7 +15,6 @@ SUFFIX = re.compile(
     r"(?P<module>.+?)[._](?P<part>lora_A|lora_B|lora_down|lora_up|lora\.down|lora\.up"
     r"|lora_linear_layer\.down|lora_linear_layer\.up)(\.default)?\.weight"
 )
-CLIP_L_WIDTH = 768
 
 
 def canonical_names(names: list[str], path: Path) -> dict[str, str]:

@@ -67,12 +67,16 @@ class Feature(NamedTuple):
 
 @dataclass
 class Prepared:
-    """The features of one LoRA in one role ("content" or "style"), for one hypernetwork."""
+    """The features of one LoRA in one role ("content" or "style"), for one hypernetwork.
+
+    error: of the features as kept, against float32, relative in Frobenius norm over all layers.
+    """
 
     role: str
     level: str
     fingerprint: str
     features: dict[str, Feature]
+    error: float
 
 
 @dataclass
@@ -120,14 +124,27 @@ def load_lora(path: str | Path, canonical_only: bool = False) -> Lora:
 def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:
     """Return tensors, metadata, and PEFT's configuration by component ('unet', ...)."""
     if path.is_dir():
-        config = {"": _peft_config(path)}
-        return (*read_safetensors(path / "adapter_model.safetensors"), config)
+        return _read_peft(path)
     tensors, metadata = read_safetensors(path)
-    config = {}
+    config: dict[str, dict] = {}
     for key, value in _json_object(metadata, "lora_adapter_metadata", path).items():
         component, _, option = key.partition(".")  # diffusers: 'unet.lora_alpha'
         config.setdefault(component, {})[option] = value
     return tensors, metadata, config
+
+
+def _read_peft(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:
+    """Read the UNet's adapter, and text encoders' in folders of their own inside, if any."""
+    tensors: dict[str, np.ndarray] = {}
+    config = {}
+    parts = {"unet": folder} | {name: folder / name for name in ("text_encoder", "text_encoder_2")}
+    for component, part in parts.items():
+        if component == "unet" or part.is_dir():
+            config[component] = _peft_config(part)
+            found, _ = read_safetensors(part / "adapter_model.safetensors")
+            for name, tensor in found.items():
+                tensors[name.replace("base_model.model.", f"{component}.", 1)] = tensor
+    return tensors, {}, config
 
 
 def _peft_config(folder: Path) -> dict:
@@ -193,7 +210,7 @@ def _scale(
     if alpha is not None and alpha.size == 1:
         return float(alpha.reshape(())) / rank
     component, _, module = layer.partition(".")
-    options = config.get(component) or config.get("")
+    options = config.get(component)
     if not options:
         return 1.0
     try:
@@ -269,7 +286,7 @@ def _prepared(
         for name, values in tensors.items()
         if name.endswith(".features")
     }
-    if about.keys() != {"role", "level", "fingerprint"} or not all(
+    if about.keys() != {"role", "level", "fingerprint", "error"} or not all(
         name in layers and kept.values.shape[1:] == (_feature_width(about["level"], layers[name]),)
         for name, kept in features.items()
     ):
@@ -277,7 +294,7 @@ def _prepared(
             f"{path}: its metadata 'lorarar.prepared' does not fit its tensors; "
             "run lorarar prepare again"
         )
-    return Prepared(about["role"], about["level"], about["fingerprint"], features)
+    return Prepared(**about, features=features)
 
 
 def _feature_width(level: str, layer: Layer) -> int:

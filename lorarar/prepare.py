@@ -40,22 +40,31 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
     full, dtype = LEVELS[level]
 
     @quietly
-    def keep(name: str) -> Feature:
+    def keep(name: str) -> tuple[Feature, float, float]:
         layer = lora.layers[name]
-        feature = project(name, layer, hypernet, role)
+        exact = project(name, layer, hypernet, role)
         if full:
-            feature = feature @ widen(np.asarray(layer.down))
-        kept = _quantised(feature) if dtype == np.int8 else Feature(narrow(feature, dtype))
-        if not (np.isfinite(feature).all() and all_finite(kept.values)):
+            exact = exact @ widen(np.asarray(layer.down))
+        kept = _quantised(exact) if dtype == np.int8 else Feature(narrow(exact, dtype))
+        if not (np.isfinite(exact).all() and all_finite(kept.values)):
             raise LorararError(
                 f"{lora.source}: layer '{name}' does not fit {dtype} when prepared (NaN, infinite "
                 "or too large); check the LoRA, or use --level full-fp32"
             )
-        return kept
+        return kept, float(np.square(_restored(kept) - exact).sum()), float(np.square(exact).sum())
 
     names = [name for name in lora.layers if hypernet.predicted(name)]
-    features = side_by_side(keep, names, cores())
-    return replace(lora, prepared=Prepared(role, level, hypernet.fingerprint, features))
+    done = side_by_side(keep, names, cores())
+    lost = sum(lost for _, lost, _ in done.values())
+    total = sum(total for _, _, total in done.values())
+    prepared = Prepared(
+        role,
+        level,
+        hypernet.fingerprint,
+        {name: kept for name, (kept, _, _) in done.items()},
+        (lost / total) ** 0.5 if total else 0.0,
+    )
+    return replace(lora, prepared=prepared)
 
 
 def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
@@ -67,11 +76,9 @@ def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
     if lora.prepared is None:
         return project(name, layer, hypernet, role) @ widen(np.asarray(layer.down))
     kept = lora.prepared.features[name]
-    if kept.scales is not None:
-        return np.multiply(kept.values, kept.scales, dtype=np.float32)
     if LEVELS[lora.prepared.level][0]:
-        return widen(kept.values.copy())
-    return widen(kept.values) @ widen(np.asarray(layer.down))
+        return _restored(kept)
+    return _restored(kept) @ widen(np.asarray(layer.down))
 
 
 def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str) -> None:
@@ -94,6 +101,13 @@ def project(name: str, layer: Layer, hypernet: Hypernet, role: str) -> np.ndarra
     """Return scale * W_role @ up, (hidden, rank) float32."""
     projected = hypernet.half(name, layer.shape[0], role) @ widen(np.asarray(layer.up))
     return projected if layer.scale == 1 else projected * np.float32(layer.scale)
+
+
+def _restored(kept: Feature) -> np.ndarray:
+    """Return what was kept as a fresh float32 array."""
+    if kept.scales is not None:
+        return np.multiply(kept.values, kept.scales, dtype=np.float32)
+    return kept.values.astype(np.float32) if kept.values.dtype != np.float16 else widen(kept.values)
 
 
 def _quantised(feature: np.ndarray) -> Feature:

@@ -152,6 +152,6 @@ def _standard_metadata(lora: Lora, layout: str, path: Path) -> dict[str, str]:
     if layout == "diffusers":
         metadata |= _diffusers_config(lora)
     if lora.prepared:
-        about = {k: getattr(lora.prepared, k) for k in ("role", "level", "fingerprint")}
+        about = {k: getattr(lora.prepared, k) for k in ("role", "level", "fingerprint", "error")}
         metadata["lorarar.prepared"] = json.dumps(about)
     return metadata

@@ -42,7 +42,8 @@ def overview(lora: Lora) -> dict[str, str]:
         "size": f"{size / 1e6:.1f} MB",
     }
     if lora.prepared:
-        facts["prepared"] = f"as {lora.prepared.role}, level {lora.prepared.level}"
+        kept = lora.prepared
+        facts["prepared"] = f"as {kept.role}, level {kept.level}, relative error {kept.error:.1e}"
     return facts
 
 

@@ -219,6 +219,18 @@ def test_peft_folders_read_as_peft_computes_them(rslora, tmp_path):
     assert np.linalg.norm(found - wanted) < 1e-5 * np.linalg.norm(wanted)
 
 
+def test_peft_folders_keep_text_encoders(tmp_path):
+    save_file(kohya_tensors(), tmp_path / "k.safetensors")
+    before = load_lora(tmp_path / "k.safetensors")
+    save_lora(before, tmp_path / "peft", "peft")
+    after = load_lora(tmp_path / "peft", canonical_only=True)
+    assert before.layers.keys() == after.layers.keys()
+    for name, layer in before.layers.items():
+        wanted = reference.dense(*layer)
+        found = reference.dense(*after.layers[name])
+        assert np.linalg.norm(found - wanted) < 1e-6 * np.linalg.norm(wanted)
+
+
 def test_alphas_in_diffusers_adapter_metadata_are_honoured(tmp_path):
     tensors = {
         f"unet.{BLOCK}.attn1.to_q.lora_A.weight": torch.randn(4, 640),
@@ -276,6 +288,7 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
             read.append(load_lora(path, canonical_only=True))
             assert read[-1].layers.keys() == lora.layers.keys()
             assert read[-1].prepared.level == level
+            assert 1e-6 < read[-1].prepared.error < (2e-2 if level == "full-int8" else 1e-3)
         found = coefficients(*read, hypernet)
         for name, m in wanted.items():
             assert np.abs(found[name] - m).max() < 1e-3
