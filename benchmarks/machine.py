@@ -1,5 +1,6 @@
 """This machine: its name, its own limits, and how a function's time and memory are measured."""
 
+import ctypes
 import gc
 import os
 import platform
@@ -91,7 +92,7 @@ def peak_memory():
     Yields a Peak, filled at the end with the most that was held above the start; 0 where the
     system does not tell.
     """
-    gc.collect()  # what is freed during the work would hide what it takes
+    _return_freed_memory()
     peak, start, stop = Peak(), private_megabytes(), threading.Event()
     largest = start
 
@@ -109,6 +110,14 @@ def peak_memory():
         sampler.join()
         largest = max(largest, private_megabytes())
         peak.megabytes = max(0.0, largest - start)
+
+
+def _return_freed_memory() -> None:
+    """Give the system what is free but held, which would hide what the work takes (glibc)."""
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+    if trim:
+        trim(0)
 
 
 def private_megabytes() -> float:

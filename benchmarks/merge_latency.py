@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,11 @@ from lorarar.standin import standin_lora, write_standins
 Backend = StrEnum("Backend", {name: name for name in BACKENDS})  # type: ignore[misc]
 BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 Dtype = StrEnum("Dtype", {name: name for name in DTYPES})  # type: ignore[misc]
+EXPORTS = {
+    "onnxruntime": ("to_onnx", "merger.onnx"),
+    "executorch": ("to_executorch", "merger.pte"),
+    "coreml": ("to_coreml", "merger.mlpackage"),
+}
 WIDTH = 140  # of the table in a file or a pipe
 DENSE = "dense, as published"
 NOTES = [
@@ -149,17 +155,12 @@ def open_merger(
     backend: str, hypernet: Hypernet, checkpoint: Path, dtype: str, threads: int
 ) -> Merger:
     """Export the hypernetwork beside its checkpoint for the backend, if it needs that."""
-    if backend in ("torch", "numpy"):
+    if backend not in EXPORTS:
         return load_merger(checkpoint, backend, threads)
-    if backend == "onnxruntime":
-        from lorarar.export.to_onnx import export_hypernet
-    elif backend == "executorch":
-        from lorarar.export.to_executorch import export_hypernet
-    else:
-        from lorarar.export.to_coreml import export_hypernet
-    artefact = checkpoint.with_name("merger.mlpackage" if backend == "coreml" else "merger")
-    export_hypernet(hypernet, artefact, dtype)
-    return load_merger(artefact, backend, threads)
+    module, name = EXPORTS[backend]
+    exporter = import_module(f"lorarar.export.{module}")
+    exporter.export_hypernet(hypernet, checkpoint.with_name(name), dtype)
+    return load_merger(checkpoint.with_name(name), backend, threads)
 
 
 def copy_durably(*files: Path) -> None:

@@ -39,10 +39,11 @@ class Weight(nn.Module):
 class MergeGraph(nn.Module):
     """m = W_out @ relu(h_c + h_s + b) + b_out, (2, in) float32, from one form's inputs.
 
+    Computed as W_out @ max(h_c + h_s, -b) + (W_out @ b + b_out), which saves adding b.
     Inputs and forms: see `lorarar.merger_format`.
     """
 
-    bias: Tensor
+    floor: Tensor
     out_weight: Tensor
     out_bias: Tensor
 
@@ -54,14 +55,16 @@ class MergeGraph(nn.Module):
         if form == "factored":
             halves = (weight[:, :width], weight[:, width:])
             self.halves = nn.ModuleList(Weight(half, manifest.dtype) for half in halves)
-        self.register_buffer("bias", torch.from_numpy(bias)[None, :, None])
-        self.register_buffer("out_weight", torch.from_numpy(hypernet.output[0])[None])
-        self.register_buffer("out_bias", torch.from_numpy(hypernet.output[1])[None, :, None])
+        out_weight, out_bias = hypernet.output
+        shift = out_weight @ bias + out_bias
+        self.register_buffer("floor", torch.from_numpy(-bias)[None, :, None])
+        self.register_buffer("out_weight", torch.from_numpy(out_weight)[None])
+        self.register_buffer("out_bias", torch.from_numpy(shift)[None, :, None])
 
     def forward(self, *inputs: Tensor) -> Tensor:
         content = self.feature(0, *inputs[: self.parts])
         style = self.feature(1, *inputs[self.parts :])
-        hidden = torch.relu(content + style + self.bias)
+        hidden = torch.maximum(content + style, self.floor)
         return (torch.bmm(self.out_weight, hidden) + self.out_bias).flatten(0, 1)
 
     def feature(self, side: int, first: Tensor, second: Tensor | None = None) -> Tensor:

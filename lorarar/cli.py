@@ -2,6 +2,7 @@
 
 import sys
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
 console = Console()
+say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
 Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[misc]
@@ -66,8 +68,8 @@ def merge(
         seed=seed,
     )
     if report.rank_error is not None:
-        console.print(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
-    console.print(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
+        say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
+    say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
 
 
 @cli.command()
@@ -83,7 +85,7 @@ def prepare(
     prepared = prepare_lora(load_lora(file), load_hypernet(hypernet), role.value, level.value)
     save_lora(prepared, output, force=force)
     facts = overview(load_lora(output))
-    console.print(f"{output}: prepared {facts['prepared']}, {facts['size']}")
+    say(f"{output}: prepared {facts['prepared']}, {facts['size']}")
 
 
 @cli.command()
@@ -100,7 +102,7 @@ def coefficients(
         from lorarar.plot import plot_coefficients
 
         plot_coefficients(m, plot, force)
-        console.print(f"{plot}: coefficients of {len(m)} layers")
+        say(f"{plot}: coefficients of {len(m)} layers")
         return
     table = Table("layer", "mean m_c", "deviation", "mean m_s", "deviation")
     for name, (m_c, m_s) in m.items():
@@ -115,7 +117,7 @@ def convert(
     """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
     lora = load_lora(file)
     save_lora(lora, output, layout.value, force)
-    console.print(f"{output}: {len(lora.layers)} layers")
+    say(f"{output}: {len(lora.layers)} layers")
 
 
 @cli.command()
@@ -126,9 +128,9 @@ def inspect(
     """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
     lora = load_lora(file)
     for fact, value in overview(lora).items():
-        console.print(f"{fact}: {value}", markup=False, highlight=False)
+        say(f"{fact}: {value}")
     for key, value in lora.metadata.items():
-        console.print(f"{key}: {value}", markup=False, highlight=False)
+        say(f"{key}: {value}")
     if layers:
         table = Table("layer", "out x in", "rank", "alpha / rank", "|dW|")
         for name, layer in lora.layers.items():

@@ -66,11 +66,14 @@ class Hypernet:
 
     def read_out(self, layer: str, width: int, features: np.ndarray) -> np.ndarray:
         """Return m = W_out @ relu(features + b) + b_out, (2, in), from (hidden, in), which is
-        overwritten."""
-        features += self._input(layer, width)[1][:, None]
-        np.maximum(features, 0, out=features)
-        weight, bias = self.output
-        return weight @ features + bias[:, None]
+        overwritten.
+
+        As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
+        """
+        bias = self._input(layer, width)[1]
+        np.maximum(features, -bias[:, None], out=features)
+        weight, out_bias = self.output
+        return weight @ features + (weight @ bias + out_bias)[:, None]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -30,7 +30,7 @@ class Manifest:
 
     dtype: "fp32"; "fp16": weights and inputs are float16; "int8": input weights are int8 with a
     scale per row, full features are int8 with scales, all other inputs float16. All compute is
-    in float32.
+    in float32, except that Core ML computes fp16 artefacts in float16.
     """
 
     widths: list[int]

@@ -75,10 +75,19 @@ def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
     layer = lora.layers[name]
     if lora.prepared is None:
         return project(name, layer, hypernet, role) @ widen(np.asarray(layer.down))
-    kept = lora.prepared.features[name]
+    kept = kept_feature(name, lora)
     if LEVELS[lora.prepared.level][0]:
         return _restored(kept)
     return _restored(kept) @ widen(np.asarray(layer.down))
+
+
+def kept_feature(name: str, lora: Lora) -> Feature:
+    """Raises LorararError if the prepared `lora` lacks this layer's features."""
+    if lora.prepared is None or name not in lora.prepared.features:
+        raise LorararError(
+            f"{lora.source}: layer '{name}' has no features; run lorarar prepare again"
+        )
+    return lora.prepared.features[name]
 
 
 def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str) -> None:

@@ -14,7 +14,7 @@ from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, we
 from lorarar.merger_format import Manifest
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
-from lorarar.prepare import check_prepared
+from lorarar.prepare import check_prepared, kept_feature
 
 Run = Callable[[str, list[np.ndarray]], np.ndarray]
 
@@ -53,7 +53,8 @@ class Merger:
     def coefficients(self, content: Lora, style: Lora) -> Coefficients:
         """Predict m = (m_c, m_s), (2, in) float32, for each layer that the artefact covers.
 
-        Uses what both LoRAs have prepared. A layer that one of them lacks counts as zero there.
+        Uses what both LoRAs have prepared alike, else their factors. A layer that one of them
+        lacks counts as zero there.
 
         Raises LorararError for LoRAs that do not fit together or the artefact.
         """
@@ -84,21 +85,12 @@ class Merger:
         return is_predicted(name, tuple(self.manifest.predicts))
 
     def _form(self, content: Lora, style: Lora) -> str:
-        levels = [lora.prepared.level if lora.prepared else "none" for lora in (content, style)]
-        forms = {"none": "factored", "small": "small"}
-        one, other = (forms.get(level, "full") for level in levels)
-        if one != other or (one == "full" and levels[0] != levels[1]):
-            raise LorararError(
-                f"{content.source}, {style.source}: prepared at levels {levels[0]} and "
-                f"{levels[1]}; an artefact merges LoRAs prepared alike"
-            )
-        wanted = "full-int8" if self.manifest.dtype == "int8" else f"full-{self.manifest.dtype}"
-        if one == "full" and (levels[0] == "full-int8") != (wanted == "full-int8"):
-            raise LorararError(
-                f"{content.source}: prepared at level {levels[0]}, but {self.source} takes "
-                f"{wanted}; run: lorarar prepare --level {wanted}"
-            )
-        return one
+        """Pick the form that uses what both have prepared, if the artefact takes it."""
+        levels = {lora.prepared.level if lora.prepared else None for lora in (content, style)}
+        if levels == {"small"}:
+            return "small"
+        taken = {"full-int8"} if self.manifest.dtype == "int8" else {"full-fp32", "full-fp16"}
+        return "full" if levels <= taken else "factored"
 
     def _inputs(
         self, name: str, lora: Lora, form: str, width: int, columns: int
@@ -114,7 +106,7 @@ class Merger:
                 "scales": (self.manifest.hidden, 1),
             }
             return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
-        kept = lora.prepared.features[name] if lora.prepared else None
+        kept = kept_feature(name, lora) if form != "factored" else None
         parts: dict[str, Array | None] = {
             "up": _scaled_up(layer),
             "down": layer.down,

@@ -251,17 +251,28 @@ def test_loras_prepared_otherwise_are_refused(artefacts):
     content, style = draw(3, 1), draw(5, 2)
     with pytest.raises(LorararError, match="prepared as style but used as content"):
         merger.merge(prepare(content, HYPERNET, "style"), style)
-    with pytest.raises(LorararError, match="levels full-fp16 and none"):
-        merger.merge(prepare(content, HYPERNET, "content"), style)
     other = Hypernet.random((64,), hidden=16, seed=1)
     with pytest.raises(LorararError, match="another hypernetwork"):
         merger.merge(prepare(content, other, "content"), style)
-    pair = [
-        prepare(content, HYPERNET, "content", "full-int8"),
-        prepare(style, HYPERNET, "style", "full-int8"),
+    lacking = prepare(content, HYPERNET, "content", "full-fp32")
+    lacking.prepared.features.popitem()
+    with pytest.raises(LorararError, match="has no features; run lorarar prepare again"):
+        merger.merge(lacking, prepare(style, HYPERNET, "style", "full-fp32"))
+    with pytest.raises(LorararError, match="has no features; run lorarar prepare again"):
+        coefficients(lacking, style, HYPERNET)
+
+
+@pytest.mark.parametrize(
+    "levels", [("full-fp16", None), ("full-int8", "full-int8"), ("small", "full-fp32")]
+)
+def test_loras_not_prepared_alike_are_merged_from_their_factors(levels, artefacts):
+    merger = load_merger(artefacts("onnxruntime", "fp32"))
+    pair = [draw(3, 1), draw(5, 2)]
+    mixed = [
+        prepare(lora, HYPERNET, role, level) if level else lora
+        for lora, role, level in zip(pair, ("content", "style"), levels, strict=True)
     ]
-    with pytest.raises(LorararError, match="--level full-fp32"):
-        merger.merge(*pair)
+    assert_close(merger.coefficients(*mixed), published(*pair), 1e-5)
 
 
 @pytest.mark.parametrize("exporter", [to_onnx, to_executorch, to_coreml])
@@ -304,7 +315,7 @@ def test_core_ml_packages_have_the_manifest_s_functions_and_ranges(dtype, tmp_pa
         for function in spec.mlProgram.functions.values()
         for operation in function.block_specializations[function.opset].operations
     }
-    assert operations >= {"matmul", "relu", "add"} and "custom_layer" not in operations
+    assert operations >= {"matmul", "maximum", "add"} and "custom_layer" not in operations
     monkeypatch.setattr(sys, "platform", "darwin")  # opening reads the manifest, on any platform
     assert load_merger(path, "coreml").manifest == manifest
     del spec.description.functions[0]
