@@ -229,10 +229,10 @@ def _scale(
 
 
 def _check_factors(name: str, up: np.ndarray, down: np.ndarray, path: Path) -> None:
-    if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
+    if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0] or not down.shape[0]:
         raise LorararError(
             f"{path}: layer '{name}' has up {up.shape} and down {down.shape}, "
-            "whose ranks differ (swapped up and down?); save the LoRA again"
+            "whose ranks differ or are 0 (swapped up and down?); save the LoRA again"
         )
     for part in (up, down):
         if part.dtype.kind in "iu":
@@ -286,7 +286,8 @@ def _prepared(
         for name, values in tensors.items()
         if name.endswith(".features")
     }
-    if about.keys() != {"role", "level", "fingerprint", "error"} or not all(
+    wanted = {"role": str, "level": str, "fingerprint": str, "error": float}
+    if {key: type(value) for key, value in about.items()} != wanted or not all(
         name in layers and kept.values.shape[1:] == (_feature_width(about["level"], layers[name]),)
         for name, kept in features.items()
     ):

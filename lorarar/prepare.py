@@ -70,15 +70,14 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
 def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
     """Return scale * W_role @ up @ down, (hidden, in) float32 and fresh, using what is prepared.
 
-    Raises LorararError if `lora` was prepared for another role or hypernetwork.
+    Raises LorararError if the prepared `lora` lacks this layer's features.
     """
     layer = lora.layers[name]
     if lora.prepared is None:
         return project(name, layer, hypernet, role) @ widen(np.asarray(layer.down))
     kept = kept_feature(name, lora)
-    if LEVELS[lora.prepared.level][0]:
-        return _restored(kept)
-    return _restored(kept) @ widen(np.asarray(layer.down))
+    restored = _restored(kept)
+    return restored @ widen(np.asarray(layer.down)) if lora.prepared.level == "small" else restored
 
 
 def kept_feature(name: str, lora: Lora) -> Feature:

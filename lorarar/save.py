@@ -19,6 +19,15 @@ from lorarar.merge import refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 
 LAYOUTS = ("diffusers", "kohya", "peft")
+OUTDATED = {  # what an input file says of its own layout and alphas, which are folded in now
+    "lora_adapter_metadata",
+    "lorarar.prepared",
+    "modelspec.implementation",
+    "ss_network_alpha",
+    "ss_network_args",
+    "ss_network_dim",
+    "ss_network_module",
+}
 
 
 def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bool = False) -> None:
@@ -38,7 +47,7 @@ def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bo
     if layout not in LAYOUTS:
         raise LorararError(f"layout '{layout}' is unknown; use one of {', '.join(LAYOUTS)}")
     tensors = _kohya(lora) if layout == "kohya" else _diffusers(lora)
-    write_safetensors(path, tensors, _standard_metadata(lora, layout, path) | lora.metadata, force)
+    write_safetensors(path, tensors, _metadata(lora, layout, path), force)
 
 
 def _diffusers(lora: Lora) -> dict[str, Array]:
@@ -131,14 +140,14 @@ def _scaled_up(name: str, layer: Layer) -> Array:
     return Deferred(layer.up.shape, layer.up.dtype, scaled)
 
 
-def _standard_metadata(lora: Lora, layout: str, path: Path) -> dict[str, str]:
-    """Keys of the Stability model metadata standard, and of sd-scripts where it reads them."""
+def _metadata(lora: Lora, layout: str, path: Path) -> dict[str, str]:
+    """The LoRA's own, the Stability model metadata standard, and sd-scripts' where it reads it."""
     metadata = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
         "modelspec.implementation": "diffusers",
         "modelspec.title": path.stem,
-    }
+    } | {key: value for key, value in lora.metadata.items() if key not in OUTDATED}
     if layout == "kohya":
         ranks = {layer.rank for layer in lora.layers.values()}
         metadata |= {
@@ -151,7 +160,7 @@ def _standard_metadata(lora: Lora, layout: str, path: Path) -> dict[str, str]:
         }
     if layout == "diffusers":
         metadata |= _diffusers_config(lora)
-    if lora.prepared:
+    if layout == "diffusers" and lora.prepared:
         about = {k: getattr(lora.prepared, k) for k in ("role", "level", "fingerprint", "error")}
         metadata["lorarar.prepared"] = json.dumps(about)
     return metadata

@@ -108,6 +108,7 @@ def test_malformed_metadata(tmp_path, value):
         ((4, 1280), (1280, 4), "swapped|another base"),
         ((320, 4), (4, 320), "320x320.*1280x1280.*another base"),
         ((1280,), (4, 1280), "swapped up and down"),
+        ((1280, 0), (0, 1280), "are 0"),
     ],
 )
 def test_wrong_shapes_name_file_and_layer(tmp_path, up, down, line):

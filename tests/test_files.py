@@ -240,6 +240,12 @@ def test_alphas_in_diffusers_adapter_metadata_are_honoured(tmp_path):
     save_file(tensors, tmp_path / "d.safetensors", metadata)
     (layer,) = load_lora(tmp_path / "d.safetensors").layers.values()
     assert layer.scale == 1.5
+    for layout in ("diffusers", "kohya"):  # folded once, though the file is read and saved twice
+        save_lora(load_lora(tmp_path / "d.safetensors"), tmp_path / layout, layout)
+        save_lora(load_lora(tmp_path / layout), tmp_path / f"{layout}2")
+        (again,) = load_lora(tmp_path / f"{layout}2").layers.values()
+        found, wanted = reference.dense(*again), reference.dense(*layer)
+        assert np.linalg.norm(found - wanted) < 1e-6 * np.linalg.norm(wanted)
 
 
 def test_saving_folds_the_scale_into_up_once(tmp_path):
@@ -289,6 +295,8 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
             assert read[-1].layers.keys() == lora.layers.keys()
             assert read[-1].prepared.level == level
             assert 1e-6 < read[-1].prepared.error < (2e-2 if level == "full-int8" else 1e-3)
+        save_lora(read[0], tmp_path / f"{level}.kohya", "kohya")
+        assert load_lora(tmp_path / f"{level}.kohya").prepared is None
         found = coefficients(*read, hypernet)
         for name, m in wanted.items():
             assert np.abs(found[name] - m).max() < 1e-3
