@@ -29,12 +29,13 @@ def canonical_names(names: list[str], path: Path) -> dict[str, str]:
         raise LorararError(
             f"{path}: tensor '{unknown[0]}' belongs to no plain LoRA; give an SDXL LoRA"
         )
-    if all(name.startswith("base_model.model.") for name in names):
-        return {name: _from_peft(name) for name in names}
-    diffusers_names = _from_kohya if names[0].startswith("lora_") else _from_old_diffusers
     weights = [name for name in names if not name.endswith(".alpha")]
+    if all(name.startswith("base_model.model.") for name in names):
+        return {name: _from_peft(name) for name in weights}
+    diffusers_names = _from_kohya if names[0].startswith("lora_") else _from_old_diffusers
     try:
         converted = diffusers_names(weights)
+        modules = {_module(name): converted[name].rpartition(".lora_")[0] for name in weights}
     except ImportError as error:
         raise LorararError(
             f"{path}: this convention needs diffusers; run: pip install 'lorarar[formats]'"
@@ -44,7 +45,6 @@ def canonical_names(names: list[str], path: Path) -> dict[str, str]:
         raise LorararError(
             f"{path}: its layer names do not fit SDXL ({reason}); give an SDXL LoRA"
         ) from error
-    modules = {_module(name): converted[name].rpartition(".lora_")[0] for name in weights}
     alphas = {
         name: f"{modules[name.removesuffix('.alpha')]}.alpha"
         for name in names

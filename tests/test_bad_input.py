@@ -306,3 +306,38 @@ def test_mutated_headers_load_or_are_refused(tmp_path, valid_file, data):
         assert "fuzzed.safetensors" in str(error)
     else:
         assert all(layer.rank < 10**4 for layer in lora.layers.values())
+
+
+KOHYA = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+NAMES = {
+    "kohya": (f"{KOHYA}.lora_down.weight", f"{KOHYA}.lora_up.weight", f"{KOHYA}.alpha"),
+    "peft": (f"base_model.model.{Q[5:]}.lora_A.weight", f"base_model.model.{Q[5:]}.lora_B.weight"),
+    "old": (f"{Q[:-5]}.processor.to_q_lora.down.weight", f"{Q[:-5]}.processor.to_q_lora.up.weight"),
+}
+
+
+@settings(
+    max_examples=150,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(data=st.data())
+def test_mutated_names_of_each_convention_load_or_are_refused(tmp_path, data):
+    names = list(NAMES[data.draw(st.sampled_from(sorted(NAMES)))])
+    for _ in range(data.draw(st.integers(1, 3))):
+        which = data.draw(st.integers(0, len(names) - 1))
+        at = data.draw(st.integers(0, len(names[which])))
+        insert = data.draw(
+            st.sampled_from(["", "_", ".", "9", "lora_", "unet.", "blocks", ".alpha"])
+        )
+        names[which] = (
+            names[which][:at] + insert + names[which][at + data.draw(st.integers(0, 4)) :]
+        )
+    shapes = [(2, 640), (640, 2), ()]
+    tensors = {name: torch.ones(shape) for name, shape in zip(names, shapes, strict=False)}
+    save_file(tensors, tmp_path / "fuzzed.safetensors")
+    try:
+        assert load_lora(tmp_path / "fuzzed.safetensors").layers
+    except LorararError as error:
+        assert "fuzzed.safetensors" in str(error)
