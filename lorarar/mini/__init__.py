@@ -1,0 +1,1 @@
+"""The small world: drawings, and the SDXL-class model that is trained on them."""
