@@ -1,0 +1,1 @@
+"""Training: resumable loops, and what they train."""
