@@ -1,27 +1,56 @@
-"""Attention projections of the SDXL-class base models: names and shapes, without torch."""
+"""The SDXL-class base models: their UNets' configuration and attention projections, torch-free."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Shape = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class Base:
-    """What separates one SDXL-class UNet from another (diffusers `UNet2DConditionModel`)."""
+    """What separates one SDXL-class UNet from another (diffusers `UNet2DConditionModel`).
+
+    pooled: width of the second text encoder's pooled embedding; time_width: of each time id's.
+    """
 
     layers_per_block: int
     transformer_layers: tuple[int, int]  # in the blocks of the two widths
     mid_block: bool = True
     widths: tuple[int, int] = (640, 1280)
     cross_attention: int = 2048
+    head_width: int = 64
+    pooled: int = 1280
+    time_width: int = 256
 
 
 BASES = {
     "sdxl": Base(2, (2, 10)),
     "koala-1b": Base(1, (2, 6)),
     "koala-700m": Base(1, (2, 5), mid_block=False),
+    "mini": Base(1, (1, 1), True, (96, 160), 160, head_width=32, pooled=96, time_width=16),
 }
+
+
+def unet_config(base: Base) -> dict[str, Any]:
+    """Return the arguments of diffusers' `UNet2DConditionModel` for this base."""
+    shallow, deep = base.transformer_layers
+    channels = (base.widths[0] // 2, *base.widths)
+    return {
+        "block_out_channels": channels,
+        "layers_per_block": base.layers_per_block,
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "mid_block_type": "UNetMidBlock2DCrossAttn" if base.mid_block else None,
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": [1, shallow, deep],
+        "attention_head_dim": tuple(width // base.head_width for width in channels),
+        "norm_num_groups": min(32, channels[0] // 3),
+        "cross_attention_dim": base.cross_attention,
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": base.time_width,
+        "projection_class_embeddings_input_dim": 6 * base.time_width + base.pooled,
+    }
 
 
 def attention_shapes(base: Base) -> dict[str, Shape]:

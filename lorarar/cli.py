@@ -10,8 +10,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lorarar.cli_training import Force, Kind, Model, Output, training
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.files import refuse_existing
+from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
 from lorarar.merge_files import merge_files
@@ -22,16 +24,16 @@ from lorarar.save import LAYOUTS, save_lora
 from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
+cli.add_typer(training)
 console = Console()
 say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
 Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
+DrawingMethod = StrEnum("DrawingMethod", {n: n for n in (*METHODS, "klora")})  # type: ignore[misc]
 Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[misc]
 Level = StrEnum("Level", {name: name for name in LEVELS})  # type: ignore[misc]
-Role = StrEnum("Role", {name: name for name in ROLES})  # type: ignore[misc]
-Output = Annotated[Path, typer.Option("--output", "-o")]
+
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
-Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
 
 
@@ -49,7 +51,8 @@ def merge(
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
-    seed: Annotated[int, typer.Option(help="dare")] = 0,
+    seed: Annotated[int, typer.Option(help="dare, ziplora")] = 0,
+    model: Model = None,
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
@@ -66,6 +69,7 @@ def merge(
         style_scale=style_scale,
         density=density,
         seed=seed,
+        model=model,
     )
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
@@ -73,11 +77,37 @@ def merge(
 
 
 @cli.command()
+def generate(
+    content: Annotated[str, typer.Option(help="LoRA file, or an embedded one's name")],
+    style: Annotated[str, typer.Option(help="LoRA file, or an embedded one's name")],
+    prompt: Annotated[str, typer.Option()],
+    output: Output,
+    model: Model = None,
+    hypernet: Annotated[
+        Path | None, typer.Option(help="LoRA.rar checkpoint; the embedded one by default")
+    ] = None,
+    method: DrawingMethod = DrawingMethod["lorarar"],
+    seed: int = 0,
+    steps: Annotated[int, typer.Option(min=1)] = 20,
+    guidance: float = 5.0,
+    force: Force = False,
+) -> None:
+    """Merge a content and a style LoRA and draw a prompt with both."""
+    refuse_existing(output, force)
+    from lorarar.generate import generate
+    from lorarar.pipeline import save_picture
+
+    drawn = generate(content, style, prompt, model, hypernet, method.value, seed, steps, guidance)
+    save_picture(drawn.picture, output, force)
+    say(f"{output}: drawn with {method.value}, merged in {drawn.merge_seconds * 1e3:.1f} ms")
+
+
+@cli.command()
 def prepare(
     file: Path,
     output: Output,
     hypernet: HypernetPath,
-    role: Annotated[Role, typer.Option(help="what the LoRA will be merged as")],
+    role: Annotated[Kind, typer.Option(help="what the LoRA will be merged as")],
     level: Level = Level["full-fp16"],
     force: Force = False,
 ) -> None:

@@ -106,6 +106,15 @@ def weighted_sum(
     return Lora(layers)
 
 
+def materialise(lora: Lora) -> Lora:
+    """Compute every factor that is still to be computed."""
+    layers = {
+        name: Layer(np.asarray(layer.up), np.asarray(layer.down), layer.scale)
+        for name, layer in lora.layers.items()
+    }
+    return Lora(layers, lora.metadata, lora.source)
+
+
 @quietly
 def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     """Return the best LoRA of at most `rank`, and its relative Frobenius error over all layers.

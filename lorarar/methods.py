@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lorarar.errors import LorararError
@@ -13,13 +14,17 @@ from lorarar.merge import coefficients, reduce_rank, weighted_sum
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """What merge methods may ask for. density: share of weights that TIES and DARE keep."""
+    """What merge methods may ask for.
+
+    density: share of weights that TIES and DARE keep. model: the base model that ZipLoRA asks.
+    """
 
     hypernet: Hypernet | None = None
     content_scale: float = 1.0
     style_scale: float = 1.0
     density: float = 0.5
     seed: int = 0
+    model: str | Path | None = None
 
 
 def merge(content: Lora, style: Lora, method: str = "lorarar", **options: Any) -> Lora:
@@ -67,6 +72,13 @@ def _dense(routine: str, content: Lora, style: Lora, options: MergeOptions) -> L
     return merge_dense(routine, content, style, options)
 
 
+def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
+    """ZipLoRA: coefficients optimised for this pair, in minutes (arXiv 2311.13600)."""
+    from lorarar.training.ziplora import ziplora
+
+    return ziplora(content, style, options)
+
+
 METHODS: dict[str, Callable[[Lora, Lora, MergeOptions], Lora]] = {
     "lorarar": lorarar,
     "direct": direct,
@@ -75,4 +87,5 @@ METHODS: dict[str, Callable[[Lora, Lora, MergeOptions], Lora]] = {
     "ties": partial(_dense, "ties"),
     "dare": partial(_dense, "dare_linear"),
     "dare-ties": partial(_dense, "dare_ties"),
+    "ziplora": ziplora,
 }

@@ -1,6 +1,8 @@
-"""A picture of merge coefficients by layer."""
+"""Pictures: merge coefficients by layer, losses by step."""
 
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,18 +10,16 @@ from lorarar.errors import LorararError
 from lorarar.files import write_atomically
 from lorarar.merge import Coefficients
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def plot_coefficients(m: Coefficients, path: Path, force: bool = False) -> None:
     """Draw the median and the 5-95 % band over columns of m_c and m_s for each layer, as a PNG.
 
     Raises LorararError if matplotlib is missing or `path` exists or cannot be written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise LorararError("--plot needs matplotlib; run: pip install 'lorarar[plot]'") from error
-    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure = _figure()
     axes = figure.add_subplot(xlabel="predicted layer, in the UNet's order", ylabel="coefficient")
     layers = np.arange(len(m))
     for side, label in enumerate(("content, m_c", "style, m_s")):
@@ -27,4 +27,34 @@ def plot_coefficients(m: Coefficients, path: Path, force: bool = False) -> None:
         axes.plot(layers, middle, label=label)
         axes.fill_between(layers, low, high, alpha=0.25)
     axes.legend()
+    _write(figure, path, force)
+
+
+def plot_losses(log: Path, path: Path) -> None:
+    """Draw the losses in a training's JSON lines, replacing an older picture.
+
+    Raises LorararError if matplotlib is missing or `path` cannot be written.
+    """
+    figure = _figure()
+    axes = figure.add_subplot(xlabel="step", ylabel="loss", yscale="log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    for what in ("loss", "validation"):
+        points = [(line["step"], line[what]) for line in lines if what in line]
+        if points:
+            axes.plot(*zip(*points, strict=True), label=what)
+    axes.legend()
+    _write(figure, path, force=True)
+
+
+def _figure() -> "Figure":
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise LorararError("drawing needs matplotlib; run: pip install 'lorarar[plot]'") from error
+    return Figure(figsize=(10, 4), layout="constrained")
+
+
+def _write(figure: "Figure", path: Path, force: bool) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     write_atomically(path, lambda file: FigureCanvasAgg(figure).print_png(file), force)

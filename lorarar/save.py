@@ -46,11 +46,12 @@ def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bo
         return
     if layout not in LAYOUTS:
         raise LorararError(f"layout '{layout}' is unknown; use one of {', '.join(LAYOUTS)}")
-    tensors = _kohya(lora) if layout == "kohya" else _diffusers(lora)
+    tensors = _kohya(lora) if layout == "kohya" else tensors_of(lora)
     write_safetensors(path, tensors, _metadata(lora, layout, path), force)
 
 
-def _diffusers(lora: Lora) -> dict[str, Array]:
+def tensors_of(lora: Lora) -> dict[str, Array]:
+    """Name a LoRA's factors canonically, its scale folded into up."""
     tensors: dict[str, Array] = {}
     for name, layer in lora.layers.items():
         tensors[f"{name}.lora_A.weight"] = layer.down

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarar.bases import SHAPES
+from lorarar.bases import BASES, SHAPES
 from lorarar.hypernet import Hypernet, save_hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
@@ -34,5 +34,5 @@ def write_standins(folder: Path, base: str, rank: int) -> tuple[tuple[Path, Path
     )
     save_lora(standin_lora(base, rank, seed=1), content)
     save_lora(standin_lora(base, rank, seed=2), style)
-    save_hypernet(Hypernet.random(), hypernet)
+    save_hypernet(Hypernet.random(BASES[base].widths), hypernet)
     return (content, style), hypernet

@@ -13,6 +13,7 @@ from lorarar.errors import LorararError
 from lorarar.files import write_atomically
 
 LOG_EVERY = 20
+STATE, LOSSES = "state.pt", "loss.jsonl"
 
 
 def train(
@@ -23,22 +24,24 @@ def train(
     seed: int = 0,
     label: str = "training",
     save_every: int = 500,
+    process: int = 0,
+    validate: Callable[[], float] | None = None,
 ) -> None:
     """Call `step(index)`, which optimises and returns its loss, for each index below `steps`.
 
     parts: everything that changes, each with `state_dict` and `load_state_dict`. Their states go
     to `folder/state.pt` every `save_every` steps, from where a later call goes on. Torch's random
-    numbers are seeded by `seed` and the index before each step, so that a run that was stopped
-    ends as one that was not, provided `step` draws from nothing else that lasts. The mean loss
-    goes to `folder/loss.jsonl` every 20 steps.
+    numbers are seeded by `seed`, the index and the process before each step, so that a run that
+    was stopped ends as one that was not, provided `step` draws from nothing else that lasts. The
+    mean loss goes to `folder/loss.jsonl` every 20 steps, and before each save what `validate`
+    returns. Of several processes, only number 0 writes.
 
     Raises LorararError if the state cannot be read or written, or the loss is not finite.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "state.pt"
-    first = _restore(parts, state, seed)
-    log = folder / "loss.jsonl"
-    _forget_after(log, first)
+    first = _restore(parts, folder / STATE, seed)
+    log = _Log(folder / LOSSES, process == 0)
+    log.forget_after(first)
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -46,33 +49,45 @@ def train(
         TimeRemainingColumn(),
     )
     recent: list[float] = []
-    with Progress(*columns) as progress:
+    with Progress(*columns, disable=process != 0) as progress:
         task = progress.add_task(label, total=steps, completed=first)
         for index in range(first, steps):
-            torch.manual_seed(seed * 1_000_003 + index)
+            torch.manual_seed((seed * 1_000 + process) * 1_000_003 + index)
             recent.append(step(index))
             progress.advance(task)
             done = index + 1
             if done % LOG_EVERY == 0 or done == steps:
-                _log(log, done, recent)
+                log.write(done, "loss", sum(recent) / len(recent))
                 recent = []
             if done % save_every == 0 or done == steps:
-                _save(parts, state, done, seed)
+                if validate is not None:
+                    torch.manual_seed(seed)
+                    log.write(done, "validation", validate())
+                if process == 0:
+                    _save(parts, folder / STATE, done, seed)
 
 
-def _log(log: Path, done: int, losses: list[float]) -> None:
-    loss = sum(losses) / len(losses)
-    if not loss < float("inf"):
-        raise LorararError(f"{log}: the loss is {loss} at step {done}; lower the learning rate")
-    with log.open("a") as file:
-        file.write(json.dumps({"step": done, "loss": round(loss, 6)}) + "\n")
+class _Log:
+    """JSON lines of one process."""
 
+    def __init__(self, path: Path, writes: bool) -> None:
+        self.path, self.writes = path, writes
 
-def _forget_after(log: Path, step: int) -> None:
-    """Drop what a killed run logged after its last saved state."""
-    if log.exists():
-        kept = [line for line in log.read_text().splitlines() if json.loads(line)["step"] <= step]
-        log.write_text("".join(line + "\n" for line in kept))
+    def write(self, step: int, what: str, loss: float) -> None:
+        if not loss < float("inf"):
+            raise LorararError(
+                f"{self.path}: the {what} is {loss} at step {step}; lower the learning rate"
+            )
+        if self.writes:
+            with self.path.open("a") as file:
+                file.write(json.dumps({"step": step, what: round(loss, 6)}) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop what a killed run logged after its last saved state."""
+        if self.writes and self.path.exists():
+            lines = self.path.read_text().splitlines()
+            kept = [line for line in lines if json.loads(line)["step"] <= step]
+            self.path.write_text("".join(line + "\n" for line in kept))
 
 
 def _save(parts: Mapping[str, Any], path: Path, done: int, seed: int) -> None:

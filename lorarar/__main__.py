@@ -1,0 +1,5 @@
+"""`python -m lorarar`, and `accelerate launch -m lorarar`."""
+
+from lorarar.cli import app
+
+app()

@@ -1,0 +1,102 @@
+"""Make everything that is shipped with the small world, from nothing.
+
+python -m lorarar.mini.build -o FOLDER
+
+Each stage that is finished is kept, and one that was stopped goes on where it was.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from diffusers import AutoencoderKL
+
+from lorarar.files import write_atomically, write_folder_atomically
+from lorarar.mini.judge import save_judge, train_judge
+from lorarar.mini.styles import STYLES
+from lorarar.mini.training import train_base, train_vae
+from lorarar.mini.world import (
+    HELD_OUT_STYLES,
+    HELD_OUT_SUBJECTS,
+    SUBJECTS,
+    WORLD_SEED,
+    draw,
+    prompt_for,
+    random_individual,
+    random_scene,
+)
+from lorarar.training.hypernet import train_hypernet
+from lorarar.training.images import write_examples
+from lorarar.training.manifest import FORMAT
+from lorarar.training.many import train_many
+from lorarar.training.recipes import HypernetRecipe
+
+IMAGES = 12  # per LoRA
+LORA_RECIPE = {"rank": 6, "steps": 600, "batch": 8, "learning_rate": 2e-3, "precision": "bf16"}
+HYPERNET_RECIPE = HypernetRecipe(steps=1500, batch=8, precision="bf16")
+
+
+def build(folder: Path) -> None:
+    """Fill `folder`: judge.safetensors, base/, loras/ (with images) and hypernet.safetensors."""
+    work = folder / "work"
+    if not (folder / "judge.safetensors").exists():
+        save_judge(train_judge(work / "judge"), folder / "judge.safetensors")
+    if not (work / "autoencoder").exists():
+        vae = train_vae(work / "vae")
+        write_folder_atomically(work / "autoencoder", vae.save_pretrained, force=False)
+    if not (folder / "base").exists():
+        vae = AutoencoderKL.from_pretrained(work / "autoencoder")
+        pipeline = train_base(vae, work / "base").to(torch.float16)
+        write_folder_atomically(folder / "base", pipeline.save_pretrained, force=False)
+    if not (folder / "loras" / "manifest.json").exists():
+        write_manifest(folder / "loras")
+    train_many(folder / "base", folder / "loras")
+    if not (folder / "hypernet.safetensors").exists():
+        train_hypernet(
+            folder / "base", folder / "loras", folder / "hypernet.safetensors", HYPERNET_RECIPE
+        )
+
+
+def write_manifest(folder: Path) -> None:
+    """Draw the training images of every subject and style, and describe them."""
+    loras = []
+    for index, token in enumerate(SUBJECTS):
+        generator = np.random.default_rng((WORLD_SEED, 100, index))
+        scenes = [random_scene(SUBJECTS[token], generator) for _ in range(IMAGES)]
+        pictures = [(draw(scene), prompt_for(scene, token)) for scene in scenes]
+        write_examples(folder / "images" / token, pictures)
+        prompt = f"a {token} {SUBJECTS[token].kind}"
+        loras.append(_entry(token, "content", prompt, token in HELD_OUT_SUBJECTS))
+    for index, (style, looks) in enumerate(STYLES.items()):
+        generator = np.random.default_rng((WORLD_SEED, 200, index))
+        scenes = [random_scene(random_individual(generator), generator) for _ in range(IMAGES)]
+        pictures = [
+            (draw(scene, looks, number), prompt_for(scene, style=style))
+            for number, scene in enumerate(scenes)
+        ]
+        write_examples(folder / "images" / style, pictures)
+        loras.append(_entry(style, "style", f"a dog in {style} style", style in HELD_OUT_STYLES))
+    text = json.dumps({"format": FORMAT, "recipe": LORA_RECIPE, "loras": loras}, indent=1)
+    write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()), force=False)
+
+
+def _entry(name: str, kind: str, prompt: str, held_out: bool) -> dict:
+    return {
+        "file": f"{name}.safetensors",
+        "kind": kind,
+        "images": f"images/{name}",
+        "prompt": prompt,
+        "held_out": held_out,
+    }
+
+
+def main(output: Annotated[Path, typer.Option("--output", "-o")]) -> None:
+    """Train the judge, the small SDXL, its LoRAs and their hypernetwork; resumes if killed."""
+    build(output)
+
+
+if __name__ == "__main__":
+    typer.run(main)

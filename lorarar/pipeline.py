@@ -1,0 +1,100 @@
+"""SDXL-class pipelines of diffusers: load one, put LoRAs in, draw."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionXLPipeline
+from diffusers.utils import logging
+from PIL import Image
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lorarar.errors import LorararError
+from lorarar.files import write_atomically
+from lorarar.lora import Lora
+from lorarar.save import tensors_of
+
+EMBEDDED = Path(__file__).parent / "mini" / "assets"
+ADAPTER = "merged"
+
+
+def load_pipeline(
+    model: str | Path | None = None, dtype: torch.dtype = torch.float32
+) -> StableDiffusionXLPipeline:
+    """Load a diffusers folder or hub id of an SDXL-class model; None is the embedded small one.
+
+    Raises LorararError if it is missing, damaged or of another class.
+    """
+    source = str(model or EMBEDDED / "base")
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        pipeline = StableDiffusionXLPipeline.from_pretrained(
+            source, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+        raise LorararError(
+            f"{source}: no usable StableDiffusionXLPipeline folder or hub id ({reason}); "
+            "give a diffusers folder of an SDXL-class model"
+        ) from error
+    if pipeline.unet.config.addition_embed_type != "text_time":
+        raise LorararError(f"{source}: its UNet is not SDXL's; give an SDXL-class model")
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def put_lora(pipeline: StableDiffusionXLPipeline, lora: Lora | None) -> None:
+    """Make `lora` the only one in the pipeline, or none.
+
+    Raises LorararError if it is for another base.
+    """
+    pipeline.unload_lora_weights()
+    if lora is None:
+        return
+    tensors = {name: torch.tensor(np.asarray(array)) for name, array in tensors_of(lora).items()}
+    try:
+        pipeline.load_lora_weights(tensors, adapter_name=ADAPTER)
+    except (RuntimeError, ValueError) as error:
+        raise LorararError(
+            f"{lora.source}: does not fit this model ({str(error).splitlines()[0]}); "
+            "give a LoRA of the same base model"
+        ) from error
+
+
+@torch.no_grad()
+def draw(
+    pipeline: StableDiffusionXLPipeline,
+    prompts: list[str],
+    seeds: list[int],
+    steps: int = 20,
+    guidance: float = 5.0,
+    **extra: Any,
+) -> Tensor:
+    """Draw one picture per prompt and seed, (n, 3, side, side) float32 in [0, 1].
+
+    A picture depends on its own prompt and seed alone, whatever else is drawn beside it. extra:
+    further arguments of the pipeline.
+    """
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return pipeline(
+        prompts,
+        generator=generators,
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        output_type="pt",
+        **extra,
+    ).images.float()
+
+
+def save_picture(picture: Tensor, path: Path, force: bool = False) -> None:
+    """Write (3, side, side) in [0, 1] as a PNG, atomically."""
+    write_atomically(path, lambda file: to_image(picture).save(file, "PNG"), force)
+
+
+def to_image(picture: Tensor) -> Image.Image:
+    """(3, side, side) in [0, 1] -> a Pillow image."""
+    pixels = (picture.permute(1, 2, 0) * 255).round().to(torch.uint8)
+    return Image.fromarray(pixels.cpu().numpy())

@@ -1,0 +1,84 @@
+"""What every training of an SDXL-class UNet does: encode, add noise, predict."""
+
+from typing import Any, NamedTuple
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from torch import Tensor
+
+from lorarar.errors import LorararError
+from lorarar.training.images import Example, read_image
+
+
+class Examples(NamedTuple):
+    """Encoded images with their prompts.
+
+    latents: (n, 4, h, w), scaled; words: (n, tokens, width); pooled: (n, width); sizes: SDXL's
+    time ids (original size, crop, target size), (n, 6).
+    """
+
+    latents: Tensor
+    words: Tensor
+    pooled: Tensor
+    sizes: Tensor
+
+    def take(self, chosen: Tensor) -> "Examples":
+        return Examples(*(part[chosen] for part in self))
+
+
+class Noisy(NamedTuple):
+    """Noisy latents with what the UNet should say of them at `times`, (n,)."""
+
+    latents: Tensor
+    times: Tensor
+    target: Tensor
+
+
+def default_side(pipeline: StableDiffusionXLPipeline) -> int:
+    """The side in pixels that the model was made for."""
+    return pipeline.unet.config.sample_size * pipeline.vae_scale_factor
+
+
+@torch.no_grad()
+def encode(pipeline: StableDiffusionXLPipeline, examples: list[Example], side: int) -> Examples:
+    """Encode images and prompts, one at a time, where the pipeline is; latents in float32.
+
+    Raises LorararError for unreadable images or a side that the UNet cannot halve.
+    """
+    factor = pipeline.vae_scale_factor * 4
+    if side % factor:
+        raise LorararError(f"--side {side} is no multiple of {factor}, as this model needs")
+    vae, unet = pipeline.vae, pipeline.unet
+    latents, words, pooled = [], [], []
+    for example in examples:
+        pixels = read_image(example.image, side)[None].to(vae.device, vae.dtype)
+        latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
+        sequence, _, summary, _ = pipeline.encode_prompt(
+            example.prompt, device=unet.device, do_classifier_free_guidance=False
+        )
+        words.append(sequence)
+        pooled.append(summary)
+    sizes = torch.tensor([[side, side, 0, 0, side, side]] * len(examples))
+    return Examples(
+        torch.cat(latents).float(), torch.cat(words), torch.cat(pooled), sizes.to(unet.device)
+    )
+
+
+def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
+    """Draw a time and noise for each latent; the target is noise or velocity, as configured."""
+    noise = torch.randn(latents.shape).to(latents)
+    times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),)).to(latents.device)
+    noisy = scheduler.add_noise(latents, noise, times)
+    if scheduler.config.prediction_type == "v_prediction":
+        return Noisy(noisy, times, scheduler.get_velocity(latents, noise, times))
+    return Noisy(noisy, times, noise)
+
+
+def predict(unet: Any, noisy: Noisy, examples: Examples) -> Tensor:
+    """Let the UNet look at noisy latents with their prompts: (n, 4, h, w) float32."""
+    return unet(
+        noisy.latents.to(examples.words.dtype),
+        noisy.times,
+        encoder_hidden_states=examples.words,
+        added_cond_kwargs={"text_embeds": examples.pooled, "time_ids": examples.sizes},
+    ).sample.float()

@@ -1,0 +1,220 @@
+"""Train the hypernetwork on random pairs of LoRAs (arXiv 2412.05148, section 3.3)."""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from lorarar.errors import LorararError
+from lorarar.files import refuse_existing
+from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
+from lorarar.lora import load_lora
+from lorarar.plot import plot_losses
+from lorarar.training.denoising import Examples, default_side, encode
+from lorarar.training.images import load_examples
+from lorarar.training.loop import LOSSES, STATE, train
+from lorarar.training.lora import prepare_pipeline
+from lorarar.training.manifest import Manifest, load_manifest
+from lorarar.training.objective import merge_loss, overlap
+from lorarar.training.paired import (
+    Factors,
+    Pair,
+    attention_projections,
+    carry,
+    factors_of,
+    pair_up,
+    pairs_of,
+)
+from lorarar.training.recipes import HypernetRecipe
+
+VALIDATION_BATCHES = 4
+Names = tuple[str, str]  # of a content and a style LoRA
+
+
+class TorchHypernet(nn.Module):
+    """`lorarar.hypernet.Hypernet`, trainable; starts near the direct sum, m = 1."""
+
+    def __init__(self, widths: list[int], recipe: HypernetRecipe) -> None:
+        super().__init__()
+        self.predicts = recipe.predicts
+        self.inputs: Any = nn.ModuleDict({str(w): nn.Linear(2 * w, recipe.hidden) for w in widths})
+        self.output = nn.Linear(recipe.hidden, 2)
+        nn.init.ones_(self.output.bias)
+
+    def forward(self, pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
+        """Map each layer's pair to its coefficients (2, in), in factored form."""
+        return {name: self._predict(pair) for name, pair in pairs.items()}
+
+    def _predict(self, pair: Pair) -> Tensor:
+        width = len(pair.content[0])
+        linear = self.inputs[str(width)]
+        halves = linear.weight.split(width, 1)
+        features = [(half @ up) @ down for half, (up, down) in zip(halves, pair, strict=True)]
+        hidden = torch.relu(features[0] + features[1] + linear.bias[:, None])
+        return self.output.weight @ hidden + self.output.bias[:, None]
+
+    def frozen(self) -> Hypernet:
+        def arrays(linear: Any) -> tuple[np.ndarray, np.ndarray]:
+            weight, bias = (p.detach().cpu().numpy() for p in (linear.weight, linear.bias))
+            return weight, bias
+
+        inputs = {int(width): arrays(linear) for width, linear in self.inputs.items()}
+        return Hypernet(inputs, arrays(self.output), self.predicts)
+
+
+class Best:
+    """The weights that validated best so far; a part of the training's state."""
+
+    def __init__(self) -> None:
+        self.loss, self.weights = float("inf"), dict[str, Tensor]()
+
+    def offer(self, loss: float, module: nn.Module) -> None:
+        if loss < self.loss:
+            self.loss = loss
+            self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+    def state_dict(self) -> dict:
+        return vars(self)
+
+    def load_state_dict(self, state: dict) -> None:
+        self.__dict__.update(state)
+
+
+def train_hypernet(
+    model: str | Path | None, loras: Path, output: Path, recipe: HypernetRecipe, force: bool = False
+) -> None:
+    """Train on the LoRAs of a manifest (see `lorarar.training.manifest`) and write `output`.
+
+    Each step draws a training pair and a batch of each LoRA's examples. No dW is built: gradients
+    reach the hypernetwork through m alone. Losses, their picture and, until it is done, the
+    training's state are kept in `OUTPUT.training/`, from where the same call goes on. Run it with
+    `accelerate launch -m lorarar train ...` on several devices: each then takes pairs of its own.
+
+    Raises LorararError for bad input, a loss that is not finite, or if nothing can be written.
+    """
+    refuse_existing(output, force)
+    manifest = load_manifest(loras)
+    training, validation = split_pairs(manifest, recipe)
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    pipeline = prepare_pipeline(model, recipe.precision, accelerator)
+    side = recipe.side or default_side(pipeline)
+    entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
+    examples = {
+        name: encode(pipeline, load_examples(entry.images, entry.prompt), side)
+        for name, entry in entries.items()
+    }
+    unet = pipeline.unet.requires_grad_(False)
+    if recipe.checkpointing:
+        unet.enable_gradient_checkpointing()
+    shapes = attention_projections(unet)
+    predicted = {name: s for name, s in shapes.items() if is_predicted(name, recipe.predicts)}
+    if not predicted:
+        raise LorararError(f"--predicts {' '.join(recipe.predicts)}: names no layer of this model")
+    paired = pair_up(unet, list(shapes))
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def factors(name: str) -> dict[str, Factors]:
+        return factors_of(load_lora(entries[name].file), shapes, accelerator.device)
+
+    def predict_for(names: Names) -> dict[str, Tensor]:
+        pairs = pairs_of(*(factors(name) for name in names))
+        carry(paired, pairs)
+        return hypernet({name: pairs[name] for name in predicted})
+
+    def batches(names: Names) -> dict[str, Examples]:
+        return {
+            role: examples[name].take(torch.randint(len(examples[name].latents), (recipe.batch,)))
+            for role, name in zip(ROLES, names, strict=True)
+        }
+
+    def step(index: int) -> float:
+        names = training[int(torch.randint(len(training), ()))]
+        m = predict_for(names)
+        leaves = {name: each.detach().requires_grad_() for name, each in m.items()}
+        with accelerator.autocast():
+            loss = merge_loss(unet, paired, leaves, batches(names), scheduler)
+        apart = recipe.similarity * overlap(leaves)
+        apart.backward()
+        optimiser.zero_grad()
+        torch.autograd.backward(list(m.values()), [leaf.grad for leaf in leaves.values()])
+        optimiser.step()
+        return float(accelerator.reduce(loss + apart.detach(), "mean"))
+
+    @torch.no_grad()
+    def validate() -> float:
+        loss = 0.0
+        for names in validation * VALIDATION_BATCHES:
+            with accelerator.autocast():
+                loss += merge_loss(unet, paired, predict_for(names), batches(names), scheduler)
+        loss /= len(validation) * VALIDATION_BATCHES
+        best.offer(loss, accelerator.unwrap_model(hypernet))
+        return loss
+
+    torch.manual_seed(recipe.seed)
+    hypernet: Any = TorchHypernet(sorted({out for out, _ in predicted.values()}), recipe)
+    scale_inputs(hypernet, [factors(name) for name in training[0]], predicted)
+    optimiser: Any = torch.optim.AdamW(hypernet.parameters(), lr=recipe.learning_rate)
+    hypernet, optimiser = accelerator.prepare(hypernet, optimiser)
+    best = Best()
+    work = output.with_name(f"{output.name}.training")
+    train(
+        step,
+        {"hypernet": accelerator.unwrap_model(hypernet), "optimiser": optimiser, "best": best},
+        recipe.steps,
+        work,
+        recipe.seed,
+        "hypernetwork",
+        recipe.save_every,
+        accelerator.process_index,
+        validate,
+    )
+    if accelerator.is_main_process:
+        trained = accelerator.unwrap_model(hypernet)
+        trained.load_state_dict(best.weights)
+        save_hypernet(trained.frozen(), output, force)
+        plot_losses(work / LOSSES, work / "loss.png")
+        (work / STATE).unlink()
+
+
+def split_pairs(manifest: Manifest, recipe: HypernetRecipe) -> tuple[list[Names], list[Names]]:
+    """Split the pairs of LoRAs that are not held out into training and validation, by the seed.
+
+    Raises LorararError if there are too few.
+    """
+    content, style = ([e.name for e in manifest.of(kind, held_out=False)] for kind in ROLES)
+    pairs = list(product(content, style))
+    kept = recipe.validation_pairs
+    if len(pairs) <= kept or kept < 1:
+        raise LorararError(
+            f"{manifest.path}: {len(content)} content and {len(style)} style LoRAs make "
+            f"{len(pairs)} pairs, too few to validate on {kept}; add LoRAs"
+        )
+    order = np.random.default_rng(recipe.seed).permutation(len(pairs))
+    shuffled = [pairs[index] for index in order]
+    return shuffled[kept:][: recipe.pairs], shuffled[:kept]
+
+
+@torch.no_grad()
+def scale_inputs(
+    hypernet: TorchHypernet, loras: list[dict[str, Factors]], predicted: Mapping[str, Any]
+) -> None:
+    """Scale the input weights so that hidden features start with a deviation of 1.
+
+    Columns of dW are small and their size depends on how the LoRAs were trained.
+    """
+    pairs = pairs_of(*loras)
+    for width, linear in hypernet.inputs.items():
+        halves = linear.weight.split(int(width), 1)
+        features = [
+            (half @ up) @ down
+            for name in predicted
+            for half, (up, down) in zip(halves, pairs[name], strict=True)
+            if len(up) == int(width)
+        ]
+        linear.weight.div_(torch.cat([f.flatten() for f in features]).std())

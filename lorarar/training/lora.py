@@ -1,0 +1,172 @@
+"""Train a LoRA: DreamBooth (arXiv 2208.12242) with peft adapters on the attention projections."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers.training_utils import cast_training_params
+from peft import LoraConfig, get_peft_model_state_dict
+from torch import Tensor, nn
+
+from lorarar.errors import LorararError
+from lorarar.files import refuse_existing
+from lorarar.lora import Layer, Lora
+from lorarar.pipeline import draw, load_pipeline, save_picture
+from lorarar.save import save_lora
+from lorarar.training.denoising import Examples, add_noise, default_side, encode, predict
+from lorarar.training.images import load_examples
+from lorarar.training.loop import STATE, train
+from lorarar.training.recipes import PRECISIONS, LoraRecipe
+
+PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
+
+
+def train_lora(
+    model: str | Path | None,
+    images: Path,
+    prompt: str,
+    kind: str,
+    output: Path,
+    recipe: LoraRecipe,
+    force: bool = False,
+) -> None:
+    """Train one LoRA ("content" or "style") on a folder of images and write it to `output`.
+
+    Losses, samples and, until it is done, the training's state are kept in `OUTPUT.training/`,
+    from where the same call goes on.
+
+    Raises LorararError for bad input, a loss that is not finite, or if nothing can be written.
+    """
+    refuse_existing(output, force)
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    examples = load_examples(images, prompt)
+    pipeline = prepare_pipeline(model, recipe.precision, accelerator)
+    side = recipe.side or default_side(pipeline)
+    work = output.with_name(f"{output.name}.training")
+    known = encode(pipeline, examples, side)
+    prior = _prior(pipeline, recipe, work / "prior", side)
+
+    def sample(index: int) -> None:
+        if recipe.sample_every and index % recipe.sample_every == 0:
+            _sample(pipeline, prompt, work / f"step-{index:05}.png", recipe.seed)
+
+    label = f"{output.stem} ({kind})"
+    lora = fit_adapter(pipeline, known, recipe, accelerator, work, label, prior, sample)
+    if accelerator.is_main_process:
+        facts = {"kind": kind, "prompt": prompt, "steps": recipe.steps, "seed": recipe.seed}
+        lora.metadata = {f"lorarar.{key}": str(value) for key, value in facts.items()}
+        save_lora(lora, output, force=force)
+        (work / STATE).unlink()
+
+
+def prepare_pipeline(model: str | Path | None, precision: str, accelerator: Accelerator) -> Any:
+    """Load a pipeline onto the accelerator's device, in the precision of what is not trained."""
+    pipeline = load_pipeline(model, getattr(torch, PRECISIONS[precision])).to(accelerator.device)
+    pipeline.vae.to(dtype=torch.float32)  # SDXL's overflows in fp16
+    return pipeline
+
+
+def fit_adapter(
+    pipeline: StableDiffusionXLPipeline,
+    known: Examples,
+    recipe: LoraRecipe,
+    accelerator: Accelerator,
+    work: Path,
+    label: str,
+    prior: Examples | None = None,
+    before_step: Callable[[int], None] = lambda index: None,
+) -> Lora:
+    """Train a new adapter of the pipeline's UNet on encoded examples, resumable from `work`."""
+    unet = add_adapter(pipeline, recipe)
+    trained = [weight for weight in unet.parameters() if weight.requires_grad]
+    optimiser = _optimiser(trained, recipe)
+    wrapped, optimiser = accelerator.prepare(unet, optimiser)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+
+    def loss_on(data: Examples) -> Tensor:
+        batch = data.take(torch.randint(len(data.latents), (recipe.batch,)))
+        noisy = add_noise(scheduler, batch.latents)
+        return (predict(wrapped, noisy, batch) - noisy.target.float()).square().mean()
+
+    def step(index: int) -> float:
+        before_step(index)
+        with accelerator.autocast():
+            loss = loss_on(known)
+            if prior is not None:
+                loss = loss + recipe.prior_weight * loss_on(prior)
+        optimiser.zero_grad()
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained, 1.0)
+        optimiser.step()
+        return float(accelerator.reduce(loss.detach(), "mean"))
+
+    parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser}
+    train(step, parts, recipe.steps, work, recipe.seed, label, process=accelerator.process_index)
+    return adapter_of(unet)
+
+
+def add_adapter(pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe) -> Any:
+    """Freeze the pipeline and put a new adapter, in float32, into its UNet, which is returned."""
+    for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder, pipeline.text_encoder_2):
+        part.requires_grad_(False)
+    torch.manual_seed(recipe.seed)
+    config = LoraConfig(
+        r=recipe.rank,
+        lora_alpha=recipe.rank,
+        init_lora_weights="gaussian",
+        target_modules=PROJECTIONS,
+    )
+    pipeline.unet.add_adapter(config)
+    cast_training_params(pipeline.unet)
+    if recipe.checkpointing:
+        pipeline.unet.enable_gradient_checkpointing()
+    return pipeline.unet
+
+
+def adapter_of(unet: Any) -> Lora:
+    """Return the UNet's adapter as a float16 LoRA."""
+    tensors = {
+        name: tensor.detach().cpu().half().numpy()
+        for name, tensor in get_peft_model_state_dict(unet).items()
+    }
+    layers = {
+        f"unet.{name.removesuffix('.lora_A.weight')}": Layer(
+            tensors[name.replace("lora_A", "lora_B")], down
+        )
+        for name, down in tensors.items()
+        if name.endswith(".lora_A.weight")
+    }
+    return Lora(layers)
+
+
+def _optimiser(weights: list[nn.Parameter], recipe: LoraRecipe) -> Any:
+    if not recipe.adam_8bit:
+        return torch.optim.AdamW(weights, lr=recipe.learning_rate)
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise LorararError(
+            "--adam-8bit needs bitsandbytes; run: pip install bitsandbytes"
+        ) from error
+    return AdamW8bit(weights, lr=recipe.learning_rate)
+
+
+def _sample(pipeline: StableDiffusionXLPipeline, prompt: str, path: Path, seed: int) -> None:
+    save_picture(draw(pipeline, [prompt], [seed])[0], path, force=True)
+
+
+def _prior(
+    pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe, folder: Path, side: int
+) -> Examples | None:
+    """Draw the class as the model knows it, once, before anything is trained."""
+    if recipe.prior_prompt is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(recipe.prior_images):
+        path = folder / f"{index:03}.png"
+        if not path.exists():
+            _sample(pipeline, recipe.prior_prompt, path, recipe.seed + index)
+    return encode(pipeline, load_examples(folder, recipe.prior_prompt), side)

@@ -1,0 +1,68 @@
+"""Train every LoRA of a manifest: one after another here, or side by side through Ray."""
+
+from dataclasses import fields
+from pathlib import Path
+
+from lorarar.errors import LorararError
+from lorarar.training.lora import train_lora
+from lorarar.training.manifest import Entry, Manifest, load_manifest
+from lorarar.training.recipes import LoraRecipe
+
+
+def train_many(model: str | Path | None, manifest: Path, workers: int | None = None) -> list[Path]:
+    """Train what the manifest names and does not exist yet; return the new files.
+
+    workers: None trains here, one after another; a number lets Ray (`lorarar[cluster]`) train so
+    many at a time, on the cluster of RAY_ADDRESS or on this machine. All of them must see the
+    manifest's folder at the same path. What is killed goes on where it was.
+
+    Raises LorararError for bad input, naming the LoRA.
+    """
+    known = load_manifest(manifest, trained=False)
+    recipe = recipe_of(known)
+    missing = [entry for entry in known.loras if not entry.file.exists()]
+    if workers is None:
+        for entry in missing:
+            _train(model, entry, recipe)
+    else:
+        _through_ray(model, missing, recipe, workers)
+    return [entry.file for entry in missing]
+
+
+def recipe_of(manifest: Manifest) -> LoraRecipe:
+    """Raises LorararError for options that no recipe has."""
+    options = {field.name for field in fields(LoraRecipe)}
+    unknown = manifest.recipe.keys() - options
+    if unknown:
+        raise LorararError(
+            f"{manifest.path}: recipe has unknown {', '.join(sorted(unknown))}; "
+            f"it may have {', '.join(sorted(options))}"
+        )
+    return LoraRecipe(**manifest.recipe)
+
+
+def _train(model: str | Path | None, entry: Entry, recipe: LoraRecipe) -> None:
+    train_lora(model, entry.images, entry.prompt, entry.kind, entry.file, recipe)
+
+
+def _through_ray(
+    model: str | Path | None, entries: list[Entry], recipe: LoraRecipe, workers: int
+) -> None:
+    try:
+        import ray
+    except ImportError as error:
+        raise LorararError("--workers needs Ray; run: pip install 'lorarar[cluster]'") from error
+    ray.init(ignore_reinit_error=True, include_dashboard=False)
+    train = ray.remote(_train).options(max_retries=2)
+    waiting = list(entries)
+    running: list = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                running.append(train.remote(model, waiting.pop(0), recipe))
+            finished, running = ray.wait(running)
+            ray.get(finished)
+    except ray.exceptions.RayTaskError as error:
+        raise LorararError(str(error.cause).splitlines()[0]) from error
+    finally:
+        ray.shutdown()

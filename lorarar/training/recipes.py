@@ -1,0 +1,55 @@
+"""How things are trained: options with their published defaults, without torch."""
+
+from dataclasses import dataclass
+
+from lorarar.hypernet import PUBLISHED_PROJECTIONS
+
+PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of what is not trained
+
+
+@dataclass(frozen=True)
+class LoraRecipe:
+    """How a LoRA is trained; the defaults are those of LoRA.rar's paper (arXiv 2412.05148).
+
+    side: in pixels, the model's own by default. precision: "no" (float32), "bf16" or "fp16".
+    prior_prompt: keep what the model draws for it (`prior_images` of its own pictures) as it is.
+    sample_every: draw the prompt after every so many steps, 0 for never.
+    """
+
+    rank: int = 64
+    steps: int = 1000
+    learning_rate: float = 5e-5
+    batch: int = 1
+    side: int | None = None
+    seed: int = 0
+    precision: str = "no"
+    checkpointing: bool = False
+    adam_8bit: bool = False
+    prior_prompt: str | None = None
+    prior_images: int = 50
+    prior_weight: float = 1.0
+    sample_every: int = 0
+
+
+@dataclass(frozen=True)
+class HypernetRecipe:
+    """How a hypernetwork is trained; the defaults are the published ones.
+
+    similarity: lambda, the weight of |cos(m_c, m_s)|. pairs: how many random training pairs are
+    used, all by default. validation_pairs: so many more are only validated on. side: in pixels,
+    the model's own by default. precision: of the UNet, "no" (float32), "bf16" or "fp16".
+    """
+
+    steps: int = 5000
+    hidden: int = 128
+    predicts: tuple[str, ...] = PUBLISHED_PROJECTIONS
+    similarity: float = 0.01
+    learning_rate: float = 0.01
+    batch: int = 1
+    pairs: int | None = None
+    validation_pairs: int = 8
+    side: int | None = None
+    seed: int = 0
+    precision: str = "no"
+    checkpointing: bool = False
+    save_every: int = 250

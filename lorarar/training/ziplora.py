@@ -1,0 +1,112 @@
+"""ZipLoRA (arXiv 2311.13600, section 3.3): optimise the coefficients of one pair."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from rich.progress import Progress
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES
+from lorarar.lora import Lora
+from lorarar.merge import Coefficients, weighted_sum
+from lorarar.pipeline import load_pipeline
+from lorarar.training.denoising import Examples, default_side, encode
+from lorarar.training.images import load_examples
+from lorarar.training.manifest import load_manifest
+from lorarar.training.objective import merge_loss, overlap
+from lorarar.training.paired import (
+    attention_projections,
+    carry,
+    factors_of,
+    pair_up,
+    pairs_of,
+    unpair,
+)
+
+if TYPE_CHECKING:
+    from lorarar.methods import MergeOptions
+
+STEPS = 100
+LEARNING_RATE = 0.01
+SIMILARITY = 0.01
+
+
+def ziplora(content: Lora, style: Lora, options: "MergeOptions") -> Lora:
+    """Merge with coefficients optimised for this pair; images and prompts from manifests.
+
+    Raises LorararError if a LoRA's folder has no manifest that describes it.
+    """
+    pipeline = load_pipeline(options.model)
+    examples = {
+        role: examples_of(Path(lora.source), pipeline)
+        for role, lora in zip(ROLES, (content, style), strict=True)
+    }
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("ZipLoRA", total=STEPS)
+        m = optimise(
+            pipeline.unet,
+            scheduler,
+            content,
+            style,
+            examples,
+            lambda: progress.advance(task),
+            seed=options.seed,
+        )
+    return weighted_sum(content, style, m, options.content_scale, options.style_scale)
+
+
+def examples_of(lora: Path, pipeline: StableDiffusionXLPipeline) -> Examples:
+    """Encode the images and prompts that the manifest beside a LoRA names for it."""
+    manifest = load_manifest(lora.parent)
+    for entry in manifest.loras:
+        if entry.file.name == lora.name:
+            found = load_examples(entry.images, entry.prompt)
+            return encode(pipeline, found, default_side(pipeline))
+    raise LorararError(
+        f"{manifest.path}: does not describe '{lora.name}'; add its images and prompt"
+    )
+
+
+def optimise(
+    unet: Any,
+    scheduler: DDPMScheduler,
+    content: Lora,
+    style: Lora,
+    examples: Mapping[str, Examples],
+    after_step: Callable[[], object],
+    steps: int = STEPS,
+    batch: int = 1,
+    seed: int = 0,
+) -> Coefficients:
+    """Return m, (2, in) float32, for every attention projection, from m = 1 on.
+
+    Each step draws `batch` examples of each role. The penalty is the paper's |m_c . m_s|, taken
+    as a cosine as in LoRA.rar, so that one weight suits layers of any width.
+    """
+    unet.requires_grad_(False)
+    shapes = attention_projections(unet)
+    pairs = pairs_of(*(factors_of(lora, shapes, unet.device) for lora in (content, style)))
+    paired = pair_up(unet, list(shapes))
+    carry(paired, pairs)
+    m = {
+        name: torch.ones(2, width, device=unet.device, requires_grad=True)
+        for name, (_, width) in shapes.items()
+    }
+    optimiser = torch.optim.AdamW(m.values(), lr=LEARNING_RATE)
+    torch.manual_seed(seed)
+    for _ in range(steps):
+        batches = {
+            role: known.take(torch.randint(len(known.latents), (batch,)))
+            for role, known in examples.items()
+        }
+        merge_loss(unet, paired, m, batches, scheduler)
+        (SIMILARITY * overlap(m)).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        after_step()
+    unpair(unet, paired)
+    return {name: each.detach().cpu().numpy() for name, each in m.items()}
