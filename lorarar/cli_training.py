@@ -29,7 +29,7 @@ Checkpointing = Annotated[
 def train_lora(
     images: Annotated[Path, typer.Option(help="folder; metadata.jsonl in it may caption images")],
     prompt: Annotated[str, typer.Option(help="what images without a caption show")],
-    kind: Kind,
+    kind: Annotated[Kind, typer.Option()],
     output: Output,
     model: Model = None,
     rank: Positive = LoraRecipe.rank,

@@ -7,10 +7,9 @@ import numpy as np
 import reference
 import torch
 import typer
-from diffusers import UNet2DConditionModel
 from typer.testing import CliRunner
 
-from lorarar import Hypernet, Layer, Lora
+from lorarar import Hypernet
 from lorarar.bases import Base, attention_shapes
 from lorarar.benchmarks import ziplora
 from lorarar.benchmarks.forms import cost, dense_coefficients
@@ -57,57 +56,9 @@ def test_peak_memory_sees_an_allocation_and_spread_its_times():
     assert spread([0.001, 0.003, 0.002]) == {"median_ms": 2.0, "min_ms": 1.0, "max_ms": 3.0}
 
 
-def test_a_ziplora_step_reduces_the_loss_and_trains_the_coefficients_only():
-    torch.manual_seed(0)
-    unet = UNet2DConditionModel(
-        block_out_channels=(32, 64),
-        layers_per_block=1,
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        attention_head_dim=8,
-        cross_attention_dim=16,
-        norm_num_groups=8,
-    ).requires_grad_(False)
-    path = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
-    generator = np.random.default_rng(0)
-    pair = [
-        Lora(
-            {
-                f"unet.{path}": Layer(
-                    generator.standard_normal((64, 4), np.float32),
-                    generator.standard_normal((4, 64), np.float32),
-                )
-            }
-        )
-        for _ in range(2)
-    ]
-    (layer,) = ziplora.adapt(unet, *pair)
-    x = torch.randn(3, 64)
-    layer.mode = "content"
-    wanted = (
-        layer.linear(x)
-        + x @ torch.from_numpy(reference.dense(*pair[0].layers[f"unet.{path}"])).T.float()
-    )
-    assert torch.allclose(layer(x), wanted, atol=1e-4)
-    optimiser = torch.optim.AdamW([layer.m], lr=0.01)
-    inputs = {
-        role: {
-            "sample": torch.randn(1, 4, 8, 8),
-            "timestep": 500,
-            "encoder_hidden_states": torch.randn(1, 5, 16),
-        }
-        for role in ("content", "style")
-    }
-    before = {name: weight.clone() for name, weight in unet.named_parameters()}
-    losses = [ziplora.step(unet, [layer], optimiser, inputs) for _ in range(20)]
-    assert losses[-1] < losses[0]
-    changed = {name for name, weight in unet.named_parameters() if not weight.equal(before[name])}
-    assert changed == {f"{path}.m"}
-
-
 def test_the_random_unet_has_the_base_s_projections():
-    tiny = Base(1, (1, 1), widths=(64, 128), cross_attention=32)
-    unet = ziplora.build_unet(tiny, torch.float32, heads=(2, 4, 8))
+    tiny = Base(1, (1, 1), widths=(96, 128), cross_attention=32, head_width=16)
+    unet = ziplora.build_unet(tiny, torch.float32)
     for name, shape in attention_shapes(tiny).items():
         assert tuple(unet.get_submodule(name).weight.shape) == shape
     assert all(weight.isfinite().all() for weight in unet.parameters())

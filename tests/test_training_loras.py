@@ -1,0 +1,253 @@
+"""LoRAs and hypernetworks are trained on a real, small pipeline, and bad input is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import reference
+import torch
+from typer.testing import CliRunner
+
+from lorarar import load_hypernet, load_lora
+from lorarar.cli import cli
+from lorarar.errors import LorararError
+from lorarar.hypernet import Hypernet
+from lorarar.lora import Layer, Lora
+from lorarar.merge import coefficients
+from lorarar.pipeline import load_pipeline, put_lora
+from lorarar.training.hypernet import TorchHypernet
+from lorarar.training.klora import balances, choose
+from lorarar.training.manifest import load_manifest
+from lorarar.training.many import train_many
+from lorarar.training.paired import PairedLinear, attention_projections, factors_of, pairs_of, use
+from lorarar.training.recipes import HypernetRecipe
+
+
+def _invoke(*arguments):
+    done = CliRunner().invoke(cli, list(map(str, arguments)))
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def _random_lora(seed, layers, rank=3):
+    generator = np.random.default_rng(seed)
+
+    def layer(out, width):
+        up = generator.standard_normal((out, rank), np.float32)
+        return Layer(up, generator.standard_normal((rank, width), np.float32), 0.5)
+
+    return Lora({name: layer(*shape) for name, shape in layers.items()})
+
+
+LAYERS = {
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q": (8, 8),
+    "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (8, 6),
+}
+
+
+def test_paired_linear_equals_the_dense_formula():
+    content, style = _random_lora(1, LAYERS), _random_lora(2, LAYERS)
+    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    generator = np.random.default_rng(3)
+    for name, (out, width) in LAYERS.items():
+        layer = PairedLinear(torch.nn.Linear(width, out))
+        layer.pair = pairs[name]
+        m = generator.standard_normal((2, width)).astype(np.float32)
+        x = torch.randn(5, width)
+        dense = [reference.dense(*lora.layers[name]) for lora in (content, style)]
+        wanted = {
+            "none": 0 * dense[0],
+            "content": dense[0],
+            "style": dense[1],
+            "merged": dense[0] * m[0] + dense[1] * m[1],
+        }
+        for mode, dw in wanted.items():
+            use({name: layer}, mode, {name: torch.from_numpy(m)})
+            expected = layer.linear(x) + x @ torch.from_numpy(dw).float().T
+            assert torch.allclose(layer(x), expected, atol=1e-4), mode
+
+
+def test_trainable_hypernetwork_equals_numpy_s():
+    torch.manual_seed(0)
+    recipe = HypernetRecipe(hidden=16, predicts=("to_q", "to_k"))
+    net = TorchHypernet([8], recipe)
+    content, style = _random_lora(1, LAYERS), _random_lora(2, LAYERS, rank=5)
+    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    wanted = coefficients(content, style, net.frozen())
+    for name, m in net(pairs).items():
+        assert np.allclose(m.detach().numpy(), wanted[name], atol=1e-4)
+
+
+def test_klora_chooses_as_its_definition_says():
+    content, style = _random_lora(1, LAYERS, rank=2), _random_lora(2, LAYERS, rank=3)
+    for layer in style.layers.values():
+        layer.up[...] *= 3
+    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    dense = [
+        {name: np.abs(reference.dense(*layer)) for name, layer in lora.layers.items()}
+        for lora in (content, style)
+    ]
+    gamma = sum(map(np.sum, dense[0].values())) / sum(map(np.sum, dense[1].values()))
+    paired = {name: PairedLinear(torch.nn.Linear(*shape[::-1])) for name, shape in LAYERS.items()}
+    chosen = set()
+    for done in (0.0, 0.25, 0.5, 1.0):
+        choose(paired, balances(pairs), done)
+        for name, layer in paired.items():
+            top_c, top_s = (np.sort(d[name], axis=None)[-6:].sum() for d in dense)
+            wins = top_c / gamma > top_s * (1.5 * done + 0.5)
+            assert layer.mode == ("content" if wins else "style")
+            chosen.add(layer.mode)
+    assert chosen == {"content", "style"}
+
+
+def test_train_many_trains_what_is_missing_and_nothing_twice(untrained, world):
+    first, *others = [entry.file for entry in load_manifest(world, trained=False).loras]
+    assert train_many(untrained, world) == [first, *others]
+    lora = load_lora(first)
+    assert lora.base == "mini" and lora.metadata["lorarar.kind"] == "content"
+    assert any(np.asarray(layer.up).any() for layer in lora.layers.values())
+    kept, again = others[0].stat().st_mtime_ns, first.read_bytes()
+    first.unlink()
+    assert train_many(untrained, world) == [first]
+    assert first.read_bytes() == again and others[0].stat().st_mtime_ns == kept
+    _train_merge_and_draw(untrained, world)
+
+
+def _train_merge_and_draw(model, world):
+    """What the LoRAs above are for, in one test as they take a while to train."""
+    content, *_, style = [entry.file for entry in load_manifest(world).loras]
+    output = world / "hypernet.safetensors"
+    options = ("--loras", world, "--model", model, "--validation-pairs", 2, "--hidden", 8)
+    _invoke("train", *options, "-o", output, "--steps", 4, "--predicts", "to_q,to_v")
+    assert load_hypernet(output).predicts == ("to_q", "to_v")
+    log = (world / "hypernet.safetensors.training" / "loss.jsonl").read_text().splitlines()
+    assert {key for line in log for key in json.loads(line)} == {"step", "loss", "validation"}
+    assert (world / "hypernet.safetensors.training" / "loss.png").read_bytes()[1:4] == b"PNG"
+    pair = ("--content", content, "--style", style, "--prompt", "a dog", "--model", model)
+    for method in ("lorarar", "klora", "direct"):
+        picture = world / f"{method}.png"
+        net = ("--hypernet", output) if method == "lorarar" else ()
+        said = _invoke("generate", *pair, "--method", method, *net, "-o", picture, "--steps", 2)
+        assert "merged in" in said and picture.read_bytes()[1:4] == b"PNG"
+
+
+def test_killed_lora_training_resumes_to_the_same_file(untrained, world, tmp_path):
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from lorarar.training import loop, lora
+from lorarar.training.recipes import LoraRecipe
+save = loop._save
+def dying(parts, path, done, seed):
+    save(parts, path, done, seed)
+    if "die" in sys.argv and done == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+loop._save = dying
+train = loop.train
+lora.train = lambda *a, **k: train(*a, save_every=2, **k)
+recipe = LoraRecipe(rank=2, steps=4, learning_rate=0.01)
+lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "ink", "style",
+                Path(sys.argv[1]), recipe)
+"""
+
+    def run(output, *more):
+        return subprocess.run([sys.executable, "-c", script, str(output), *more]).returncode
+
+    straight, killed = tmp_path / "straight.safetensors", tmp_path / "killed.safetensors"
+    assert run(straight) == 0
+    assert run(killed, "die") == -signal.SIGKILL and not killed.exists()
+    assert run(killed) == 0
+    pair = load_lora(straight), load_lora(killed)
+    for name, layer in pair[0].layers.items():
+        assert np.array_equal(layer.up, pair[1].layers[name].up)
+
+
+def test_two_processes_train_one_hypernetwork(untrained, world):
+    train_many(untrained, world)
+    output = world / "hypernet.safetensors"
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["-m", "lorarar", "train", "--loras", str(world), "--model", str(untrained)]
+    command += ["-o", str(output), "--steps", "3", "--validation-pairs", "2", "--hidden", "8"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert isinstance(load_hypernet(output), Hypernet)
+    steps = [json.loads(line) for line in (world / f"{output.name}.training/loss.jsonl").open()]
+    assert [line["step"] for line in steps] == [3, 3]  # of one process
+
+
+def test_lora_training_refuses_bad_images(untrained, world, tmp_path):
+    def train(images):
+        _invoke(
+            "train-lora", "--images", images, "--prompt", "x", "--kind", "style", "-o",
+            tmp_path / "x.safetensors", "--model", untrained, "--steps", 1,
+        )  # fmt: skip
+
+    with pytest.raises(LorararError, match="no such folder"):
+        train(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(LorararError, match="holds no images"):
+        train(tmp_path / "empty")
+    (world / "images" / "ink" / "000.png").write_bytes(b"\x89PNG cut short")
+    with pytest.raises(LorararError, match=r"000\.png: cannot be read as an image"):
+        train(world / "images" / "ink")
+    (world / "images" / "ink" / "001.png").unlink()
+    with pytest.raises(LorararError, match=r"names '001\.png', which does not exist"):
+        train(world / "images" / "ink")
+
+
+def test_ray_trains_two_loras_at_a_time(untrained, world):
+    pytest.importorskip("ray")
+    trained = train_many(untrained, world, workers=2)
+    assert len(trained) == 5 and all(load_lora(file).base == "mini" for file in trained)
+    assert train_many(untrained, world, workers=2) == []
+    trained[0].unlink()
+    (world / "images" / trained[0].stem / "000.png").write_bytes(b"no image")
+    with pytest.raises(LorararError, match=r"000\.png: cannot be read as an image"):
+        train_many(untrained, world, workers=2)
+
+
+def test_manifest_refuses_what_it_cannot_mean(world):
+    path = world / "manifest.json"
+    content = json.loads(path.read_text())
+
+    def refuses(match, trained=False, **changes):
+        path.write_text(json.dumps(content | changes))
+        with pytest.raises(LorararError, match=match):
+            load_manifest(world, trained)
+
+    line = content["loras"][0]
+    refuses("which does not exist; run: lorarar train-many", trained=True)
+    refuses("names images .*nowhere", loras=[line | {"images": "nowhere"}])
+    refuses("of kind 'both'; use content or style", loras=[line | {"kind": "both"}])
+    refuses("no manifest", loras=[{"file": "x"}])
+    refuses("is of format 'else'", format="else")
+    path.write_text(json.dumps(content | {"recipe": {"ranks": 3}}))
+    with pytest.raises(LorararError, match="recipe has unknown ranks"):
+        train_many(None, world)
+    path.write_text("{")
+    with pytest.raises(LorararError, match="no manifest"):
+        load_manifest(world)
+
+
+def test_pipelines_that_are_none_are_refused(tmp_path):
+    with pytest.raises(LorararError, match="no usable StableDiffusionXLPipeline"):
+        load_pipeline(tmp_path)
+
+
+def test_a_lora_for_another_base_is_refused(untrained):
+    lora = _random_lora(0, {next(iter(LAYERS)): (8, 8)})
+    lora.source = "other.safetensors"
+    pipeline = load_pipeline(untrained)
+    with pytest.raises(LorararError, match=r"other\.safetensors: .*give a LoRA of"):
+        put_lora(pipeline, lora)
+    with pytest.raises(LorararError, match=r"other\.safetensors: layer .* is 8x8"):
+        factors_of(lora, attention_projections(pipeline.unet), torch.device("cpu"))
