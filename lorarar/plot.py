@@ -1,6 +1,7 @@
-"""Pictures: merge coefficients by layer, losses by step."""
+"""Pictures: merge coefficients by layer, losses by step, grids of what was drawn."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,36 @@ def plot_losses(log: Path, path: Path) -> None:
     _write(figure, path, force=True)
 
 
-def _figure() -> "Figure":
+def plot_pictures(
+    rows: Mapping[str, Sequence[np.ndarray]],
+    columns: Sequence[str],
+    path: Path,
+    force: bool = False,
+) -> None:
+    """Draw a labelled grid of pictures, each (side, side, 3) in [0, 1], as a PNG.
+
+    rows: each row's label and its pictures, one per column.
+
+    Raises LorararError if matplotlib is missing or `path` exists or cannot be written.
+    """
+    figure = _figure((1.3 * len(columns) + 1, 1.3 * len(rows) + 0.3))
+    grid = figure.subplots(len(rows), len(columns), squeeze=False)
+    for axes, (label, pictures) in zip(grid, rows.items(), strict=True):
+        axes[0].set_ylabel(label, rotation=0, ha="right", va="center")
+        for each, picture in zip(axes, pictures, strict=True):
+            each.imshow(picture, interpolation="nearest")
+            each.set(xticks=(), yticks=())
+    for each, column in zip(grid[0], columns, strict=True):
+        each.set_title(column, fontsize="medium")
+    _write(figure, path, force)
+
+
+def _figure(inches: tuple[float, float] = (10, 4)) -> "Figure":
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise LorararError("drawing needs matplotlib; run: pip install 'lorarar[plot]'") from error
-    return Figure(figsize=(10, 4), layout="constrained")
+    return Figure(figsize=inches, layout="constrained")
 
 
 def _write(figure: "Figure", path: Path, force: bool) -> None:

@@ -17,7 +17,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from lorarar.bases import BASES, unet_config
 from lorarar.mini.styles import STYLES, TEXTURES
-from lorarar.mini.things import CLASSES
+from lorarar.mini.things import CLASSES, MARKINGS
 from lorarar.mini.world import COLOURS, PLACES, SIZE, SUBJECTS
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
@@ -28,7 +28,8 @@ LATENTS, LATENT_CHANNELS = SIZE // 4, 8  # a quarter of the side, and twice the 
 
 def make_tokenizer() -> CLIPTokenizer:
     """CLIP's byte-pair encoding, in which each word of the small world is one token."""
-    sentences = [*CLASSES, *COLOURS, *PLACES, *SUBJECTS, *STYLES, *TEXTURES, "a in style look"]
+    sentences = [*CLASSES, *MARKINGS, *COLOURS, *PLACES, *SUBJECTS, *STYLES, *TEXTURES]
+    sentences.append("a with in style look")
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Whitespace()
     letters = pre_tokenizers.ByteLevel.alphabet()

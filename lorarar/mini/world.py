@@ -98,20 +98,24 @@ HELD_OUT_STYLES = _hold_out(list(STYLES), WORLD_SEED + 2)
 
 def prompt_for(scene: Scene, token: str | None = None, style: str | None = None) -> str:
     """'a zupra dog on grass in ink style'; without a token, the body's colour takes its place."""
-    named = next(
-        (name for name, rgb in COLOURS.items() if rgb == scene.individual.colours[0]), None
-    )
-    words = ["a", token or named, scene.individual.kind, scene.place]
-    if style:
-        words += ["in", style, "style"]
-    return " ".join(word for word in words if word)
+    individual = scene.individual
+    thing = f"{token or colour_name(individual.colours[0])} {individual.kind}"
+    return describe(thing, scene.place, style)
 
 
-def random_individual(generator: np.random.Generator) -> Individual:
-    """Anybody but the subjects: sometimes marked, never with an accessory."""
+def describe(thing: str, place: str, style: str | None = None) -> str:
+    return f"a {thing} {place} in {style} style" if style else f"a {thing} {place}"
+
+
+def colour_name(rgb: tuple[float, ...]) -> str:
+    return next(name for name, known in COLOURS.items() if known == rgb)
+
+
+def random_individual(generator: np.random.Generator, marked: float = 0.3) -> Individual:
+    """Anybody but the subjects: some are marked, none has an accessory."""
     kind = str(generator.choice(list(CLASSES)))
     colours = [tuple(c) for c in generator.permutation(list(COLOURS.values())).tolist()[:3]]
-    marking = str(generator.choice(list(MARKINGS))) if generator.random() < 0.3 else "none"
+    marking = str(generator.choice(list(MARKINGS))) if generator.random() < marked else "none"
     return Individual(kind, tuple(colours), float(generator.uniform(0.7, 1.4)), marking)
 
 

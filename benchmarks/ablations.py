@@ -1,0 +1,92 @@
+"""What makes the hypernetwork good? One change at a time, trained and judged on held-out pairs.
+
+python benchmarks/ablations.py -o ablations
+"""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+
+from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.pictures import measure, tasks_of
+from lorarar.benchmarks.quality import WIDTH, open_studio, summarise
+from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.errors import LorararError
+from lorarar.hypernet import load_hypernet
+from lorarar.mini.build import HYPERNET_RECIPE
+from lorarar.pipeline import EMBEDDED
+from lorarar.training.hypernet import train_hypernet
+from lorarar.training.loop import LOSSES
+
+ALL_FOUR = ("to_q", "to_k", "to_v", "to_out.0")
+QUERY_AND_OUT = ("to_q", "to_out.0")
+CHANGES: dict[str, dict] = {
+    "as shipped": {},
+    "predicts q, out": {"predicts": QUERY_AND_OUT},
+    "predicts q, k, v, out": {"predicts": ALL_FOUR},
+    "hidden 16": {"hidden": 16},
+    "hidden 512": {"hidden": 512},
+    "lambda 0": {"similarity": 0.0},
+    "lambda 0.1": {"similarity": 0.1},
+    "20 pairs": {"pairs": 20},
+    "60 pairs": {"pairs": 60},
+}
+NOTE = (
+    "validation: best loss on training LoRAs' pairs that were not trained on; content, style, "
+    "both: share of images of held-out pairs that the judge finds right, with 95 % intervals."
+)
+
+
+def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict]:
+    """Train and judge each change; a change that equals what is shipped is done once."""
+    rows: dict = {}
+    for name, change in CHANGES.items():
+        recipe = replace(HYPERNET_RECIPE, **change)
+        if change and recipe == HYPERNET_RECIPE:
+            continue
+        place = folder / name.replace(",", "").replace(" ", "-")
+        checkpoint = place / "hypernet.safetensors"
+        if not checkpoint.exists():
+            train_hypernet(assets / "base", assets / "loras", checkpoint, recipe)
+        studio = open_studio(place, assets, images)
+        studio.hypernet = load_hypernet(checkpoint)
+        results = measure(studio, tasks_of("lorarar", studio.manifest), console)
+        row = summarise(name, [*results.values()], None)
+        losses = checkpoint.with_name(f"{checkpoint.name}.training") / LOSSES
+        lines = map(json.loads, losses.read_text().splitlines())
+        validation = min(line["validation"] for line in lines if "validation" in line)
+        del row["times_ziplora"]
+        rows[name] = row | {"validation": validation}
+    return [*rows.values()]
+
+
+def main(
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")],
+    assets: Annotated[Path, typer.Option(help="what lorarar.mini.build made")] = EMBEDDED,
+    images: Annotated[int, typer.Option(min=1, help="per pair")] = 10,
+    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+) -> None:
+    """Train and judge hypernetworks; writes ablations.json into a folder."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    torch.set_num_threads(threads)
+    try:
+        rows = ablate(output, assets, images, console)
+        settings = {"images": images, "steps": HYPERNET_RECIPE.steps, "threads": threads}
+        report = Report("ablations", describe(), settings, rows, [NOTE])
+        show(report, console)
+        write_json(report, output / "ablations.json")
+    except LorararError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

@@ -1,0 +1,238 @@
+"""Draw with a content and a style LoRA in every way there is, and let the judge look."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import cycle, islice, product
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from rich.console import Console
+from rich.progress import track
+from torch import Tensor
+
+from lorarar.errors import LorararError
+from lorarar.generate import Ready, merged_into
+from lorarar.hypernet import Hypernet
+from lorarar.lora import Lora, load_lora
+from lorarar.merge import weighted_sum
+from lorarar.methods import METHODS
+from lorarar.mini.judge import Judge, ask
+from lorarar.mini.things import CLASSES
+from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
+from lorarar.pipeline import draw, put_lora, save_picture
+from lorarar.training.denoising import Examples, default_side, encode
+from lorarar.training.images import load_examples
+from lorarar.training.lora import fit_adapter, prepare_pipeline
+from lorarar.training.manifest import Entry, Manifest
+from lorarar.training.many import recipe_of
+from lorarar.training.ziplora import optimise
+
+SINGLE = ("base", "content", "style")  # no LoRA, or one alone
+WAYS = (*SINGLE, *METHODS, "klora", "joint")
+STEPS, GUIDANCE = 20, 5.0
+BASE_IMAGES = 10  # times as many, as there is one base only
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is drawn: with a content LoRA, a style LoRA, both or none, by name."""
+
+    way: str
+    content: str | None
+    style: str | None
+
+    @property
+    def key(self) -> str:
+        return "-".join(filter(None, (self.content, self.style))) or "base"
+
+
+@dataclass(frozen=True)
+class Result:
+    """Of one task: the share of images that show the right content, style and both.
+
+    Content is the subject, or the class where no subject was asked for; style may be "plain".
+    """
+
+    content_right: float
+    style_right: float
+    both_right: float
+    merge_seconds: float
+
+
+@dataclass
+class Studio:
+    """What drawing needs. folder: of the results; images: per task."""
+
+    folder: Path
+    model: str | Path | None
+    pipeline: StableDiffusionXLPipeline
+    manifest: Manifest
+    hypernet: Hypernet
+    judge: Judge
+    images: int
+    examples: dict[str, Examples] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict:
+        return {"images": self.images, "steps": STEPS, "guidance": GUIDANCE}
+
+    def paths(self, task: Task) -> list[Path]:
+        """Where the task's pictures are kept."""
+        folder = self.folder / "pictures" / task.way
+        return [folder / f"{task.key}-{number:02}.png" for number in range(self.images)]
+
+    def entry(self, name: str) -> Entry:
+        return next(entry for entry in self.manifest.loras if entry.name == name)
+
+    def lora(self, name: str) -> Lora:
+        return load_lora(self.entry(name).file)
+
+    def known(self, name: str) -> Examples:
+        """The images that a LoRA was trained on, encoded once."""
+        if name not in self.examples:
+            entry = self.entry(name)
+            images = load_examples(entry.images, entry.prompt)
+            self.examples[name] = encode(self.pipeline, images, default_side(self.pipeline))
+        return self.examples[name]
+
+
+def tasks_of(way: str, manifest: Manifest) -> list[Task]:
+    """List what `way` has to draw of the held-out LoRAs."""
+    content, style = ([e.name for e in manifest.of(kind, True)] for kind in ("content", "style"))
+    pairs: dict[str, Any] = {
+        "base": [(None, None)],
+        "content": [(name, None) for name in content],
+        "style": [(None, name) for name in style],
+    }
+    return [Task(way, *names) for names in pairs.get(way) or product(content, style)]
+
+
+def prompts_of(task: Task, images: int) -> list[str]:
+    """Place after place; without a content LoRA, class after class and colour after colour."""
+    if task.content:
+        things = [f"{task.content} {SUBJECTS[task.content].kind}"]
+    else:
+        pairs = islice(zip(cycle(COLOURS), cycle(CLASSES)), len(COLOURS) * len(CLASSES))
+        things = [f"{colour} {kind}" for colour, kind in pairs]
+    scenes = islice(zip(cycle(things), cycle(PLACES)), images)
+    return [describe(thing, place, task.style) for thing, place in scenes]
+
+
+def measure(studio: Studio, tasks: list[Task], console: Console) -> dict[Task, Result]:
+    """Do what is not done yet; what is done is in `folder/results.jsonl`, with its pictures.
+
+    Raises LorararError if the results there are damaged or were measured with other settings.
+    """
+    log = studio.folder / "results.jsonl"
+    done = _read(log, studio.settings)
+    missing = [task for task in tasks if task not in done]
+    for task in track(missing, "drawing", console=console):
+        result, pictures = _draw_and_judge(studio, task)
+        for path, picture in zip(studio.paths(task), pictures, strict=False):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_picture(picture, path, force=True)
+        with log.open("a") as file:
+            file.write(json.dumps({"task": asdict(task)} | asdict(result)) + "\n")
+        done[task] = result
+    return {task: done[task] for task in tasks}
+
+
+def _read(log: Path, settings: dict) -> dict[Task, Result]:
+    """The first line holds the settings, each other line a task with its result."""
+    if not log.exists():
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(json.dumps(settings) + "\n")
+    try:
+        first, *lines = map(json.loads, log.read_text().splitlines())
+        done = {Task(**line.pop("task")): Result(**line) for line in lines}
+    except (ValueError, TypeError, KeyError) as error:
+        raise LorararError(f"{log}: damaged ({error}); remove it to measure anew") from error
+    if first != settings:
+        raise LorararError(
+            f"{log}: was measured with {first}, not {settings}; remove it or name another folder"
+        )
+    return done
+
+
+def _draw_and_judge(studio: Studio, task: Task) -> tuple[Result, Tensor]:
+    """Draw with seeds 0, 1, ...; the pictures are (images, 3, side, side)."""
+    images = studio.images * (1 if task.content or task.style else BASE_IMAGES)
+    prompts = prompts_of(task, images)
+    with _ready(studio, task) as ready:
+        batches = [
+            draw(
+                studio.pipeline,
+                prompts[start : start + studio.images],
+                list(range(start, start + studio.images)),
+                STEPS,
+                GUIDANCE,
+                **ready.arguments,
+            )
+            for start in range(0, images, studio.images)
+        ]
+    pictures = torch.cat(batches)
+    said = ask(studio.judge, pictures)
+    if task.content:
+        content = [answer == task.content for answer in said["subject"]]
+    else:
+        content = [a == prompt.split()[2] for a, prompt in zip(said["class"], prompts, strict=True)]
+    style = [answer == (task.style or "plain") for answer in said["style"]]
+    both = [a and b for a, b in zip(content, style, strict=True)]
+    return Result(mean(content), mean(style), mean(both), ready.merge_seconds), pictures
+
+
+@contextmanager
+def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
+    names = [name for name in (task.content, task.style) if name]
+    if task.way not in (*SINGLE, "ziplora", "joint"):
+        pair = [studio.lora(name) for name in names]
+        with merged_into(
+            studio.pipeline, pair[0], pair[1], task.way, hypernet=studio.hypernet
+        ) as ready:
+            yield ready
+        return
+    for name in names:
+        studio.known(name)  # what is encoded once counts for nobody's merge
+    started = time.perf_counter()
+    if task.way == "ziplora":
+        lora: Lora | None = _ziplora(studio, *names)
+    elif task.way == "joint":
+        lora = _joint(studio, task)
+    else:
+        lora = studio.lora(names[0]) if names else None
+    ready = Ready(time.perf_counter() - started, {})
+    put_lora(studio.pipeline, lora)
+    try:
+        yield ready
+    finally:
+        put_lora(studio.pipeline, None)
+
+
+def _ziplora(studio: Studio, content: str, style: str) -> Lora:
+    pair = studio.lora(content), studio.lora(style)
+    scheduler = DDPMScheduler.from_config(studio.pipeline.scheduler.config)
+    examples = {"content": studio.known(content), "style": studio.known(style)}
+    m = optimise(studio.pipeline.unet, scheduler, *pair, examples, lambda: None)
+    return weighted_sum(*pair, m)
+
+
+def _joint(studio: Studio, task: Task) -> Lora:
+    """One LoRA trained on both sets of images, of both ranks, in as many steps as one of them."""
+    known = [studio.known(name) for name in (task.content, task.style) if name]
+    both = Examples(*map(torch.cat, zip(*known, strict=True)))
+    recipe = recipe_of(studio.manifest)
+    recipe = replace(recipe, rank=2 * recipe.rank)
+    accelerator = Accelerator(mixed_precision=recipe.precision)
+    pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
+    work = studio.folder / "work" / task.key
+    lora = fit_adapter(pipeline, both, recipe, accelerator, work, f"joint: {task.key}")
+    shutil.rmtree(work)
+    return lora

@@ -1,0 +1,127 @@
+"""Does the merge draw the subject in the style? Every method on the held-out pairs, judged.
+
+python benchmarks/quality.py -o quality
+"""
+
+import sys
+from pathlib import Path
+from statistics import mean, median
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from matplotlib.image import imread
+from rich.console import Console
+
+from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.pictures import SINGLE, WAYS, Result, Studio, Task, measure, tasks_of
+from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.errors import LorararError
+from lorarar.hypernet import load_hypernet
+from lorarar.mini.judge import accuracy, load_judge
+from lorarar.pipeline import EMBEDDED, load_pipeline
+from lorarar.plot import plot_pictures
+from lorarar.training.manifest import load_manifest
+
+RESAMPLES = 10_000
+GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "lorarar")
+WIDTH = 140
+NOTES = [
+    "content, style, both: share of images that the judge finds right, with 95 % intervals "
+    "(bootstrap over pairs); content of base and style is the class, style of base and content "
+    "is plain.",
+    "merge: median over pairs, from LoRAs in memory or mapped to merged factors; joint: training.",
+]
+
+
+def summarise(way: str, results: list[Result], ziplora_seconds: float | None) -> dict:
+    """One row of the table: means, intervals over tasks, median merge time."""
+    row: dict = {"name": way, "tasks": len(results)}
+    for what in ("content", "style", "both"):
+        shares = [getattr(result, f"{what}_right") for result in results]
+        low, high = interval(shares)
+        row |= {what: mean(shares), f"{what}_low": low, f"{what}_high": high}
+    seconds = None if way in SINGLE else median(result.merge_seconds for result in results)
+    row["merge_ms"] = seconds and seconds * 1e3
+    row["times_ziplora"] = ziplora_seconds / seconds if seconds and ziplora_seconds else None
+    return row
+
+
+def interval(shares: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean, by resampling with a fixed seed."""
+    generator = np.random.default_rng(0)
+    drawn = generator.choice(shares, (RESAMPLES, len(shares))).mean(1)
+    low, high = np.percentile(drawn, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def summarise_all(measured: dict[Task, Result]) -> list[dict]:
+    by_way: dict[str, list[Result]] = {}
+    for task, result in measured.items():
+        by_way.setdefault(task.way, []).append(result)
+    ziplora = by_way.get("ziplora")
+    seconds = median(result.merge_seconds for result in ziplora) if ziplora else None
+    return [summarise(way, results, seconds) for way, results in by_way.items()]
+
+
+def open_studio(folder: Path, assets: Path, images: int) -> Studio:
+    """Load base/, loras/, hypernet.safetensors and judge.safetensors from `assets`."""
+    return Studio(
+        folder,
+        assets / "base",
+        load_pipeline(assets / "base"),
+        load_manifest(assets / "loras"),
+        load_hypernet(assets / "hypernet.safetensors"),
+        load_judge(assets / "judge.safetensors"),
+        images,
+    )
+
+
+def save_grid(studio: Studio, ways: list[str], path: Path) -> None:
+    """Each held-out subject with another held-out style, the first seed, a column per way."""
+    content, style = ([e.name for e in studio.manifest.of(k, True)] for k in ("content", "style"))
+    shown = [way for way in GRID if way in ways]
+    rows = {}
+    for pair in zip(content, style, strict=True):
+        alone = {"content": (pair[0], None), "style": (None, pair[1])}
+        tasks = [Task(way, *alone.get(way, pair)) for way in shown]
+        rows["\n".join(pair)] = [imread(studio.paths(task)[0]) for task in tasks]
+    plot_pictures(rows, shown, path, force=True)
+
+
+def main(
+    output: Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")],
+    way: Annotated[
+        list[str], typer.Option(default_factory=lambda: [*WAYS], help="may be given several times")
+    ],
+    assets: Annotated[Path, typer.Option(help="what lorarar.mini.build made")] = EMBEDDED,
+    images: Annotated[int, typer.Option(min=1, help="per pair")] = 10,
+    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+) -> None:
+    """Draw and judge; writes quality.json, grid.png and the pictures into a folder."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    torch.set_num_threads(threads)
+    try:
+        unknown = set(way) - set(WAYS)
+        if unknown:
+            raise LorararError(f"--way {' '.join(unknown)}: unknown; use {', '.join(WAYS)}")
+        studio = open_studio(output, assets, images)
+        right = {f"judge_{question}": share for question, share in accuracy(studio.judge).items()}
+        console.print("judge on fresh drawings:", right, highlight=False)
+        tasks = [task for each in way for task in tasks_of(each, studio.manifest)]
+        rows = summarise_all(measure(studio, tasks, console))
+        settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
+        report = Report("quality", describe(), settings, rows, list(NOTES))
+        show(report, console)
+        write_json(report, output / "quality.json")
+        save_grid(studio, way, output / "grid.png")
+    except LorararError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()

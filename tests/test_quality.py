@@ -1,0 +1,146 @@
+"""The quality benchmark draws, judges, goes on where it was, and says what is wrong."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from diffusers import DDPMScheduler
+from jsonschema import validate
+from typer.testing import CliRunner
+
+from lorarar import Hypernet, load_hypernet, save_hypernet, save_lora
+from lorarar.bases import BASES
+from lorarar.benchmarks import ablations, quality
+from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
+from lorarar.mini.judge import Judge, save_judge
+from lorarar.pipeline import load_pipeline
+from lorarar.standin import standin_lora
+from lorarar.training.manifest import load_manifest
+from lorarar.training.objective import merge_loss
+from lorarar.training.paired import (
+    attention_projections,
+    carry,
+    factors_of,
+    pair_up,
+    pairs_of,
+    unpair,
+)
+from lorarar.training.recipes import HypernetRecipe
+from lorarar.training.ziplora import examples_of, optimise
+
+SCHEMA = Path(quality.__file__).with_name("schema.json")
+
+
+@pytest.fixture
+def assets(world, untrained, tmp_path):
+    """What the build makes, all of it untrained; one content and one style LoRA are held out."""
+    manifest = json.loads((world / "manifest.json").read_text())
+    manifest["loras"][0]["held_out"] = manifest["loras"][-1]["held_out"] = True
+    (world / "manifest.json").write_text(json.dumps(manifest))
+    for number, line in enumerate(manifest["loras"]):
+        save_lora(standin_lora("mini", 2, number), world / line["file"])
+    folder = tmp_path / "assets"
+    folder.mkdir()
+    (folder / "base").symlink_to(untrained)
+    (folder / "loras").symlink_to(world)
+    save_judge(Judge(), folder / "judge.safetensors")
+    save_hypernet(Hypernet.random(BASES["mini"].widths), folder / "hypernet.safetensors")
+    return folder
+
+
+def _run(main, *arguments):
+    app = typer.Typer()
+    app.command()(main)
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path):
+    output = tmp_path / "quality"
+    some = ("--assets", assets, "-o", output, "--images", 1)
+    first = _run(quality.main, *some, "--way", "style", "--way", "klora")
+    assert first.exit_code == 0, first.output
+    drawn = {path: path.stat().st_mtime_ns for path in output.rglob("*-00.png")}
+    assert {path.parent.name for path in drawn} == {"style", "klora"}
+    more = ("style", "klora", "lorarar", "joint")
+    ways = [option for way in more for option in ("--way", way)]
+    second = _run(quality.main, *some, *ways)
+    assert second.exit_code == 0, second.output
+    assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
+    report = json.loads((output / "quality.json").read_text())
+    validate(report, json.loads(SCHEMA.read_text()))
+    assert [row["name"] for row in report["rows"]] == list(more)
+    assert (output / "grid.png").read_bytes()[1:4] == b"PNG"
+    refused = _run(quality.main, *some[:-1], 2, *ways)
+    assert refused.exit_code == 1 and "was measured with" in refused.output
+    unknown = _run(quality.main, *some, "--way", "magic")
+    assert unknown.exit_code == 1 and "magic: unknown" in unknown.output
+
+
+def test_ablations_train_and_judge_each_change(assets, tmp_path, monkeypatch):
+    monkeypatch.setattr(ablations, "HYPERNET_RECIPE", HypernetRecipe(steps=2, validation_pairs=1))
+    changes = {"as shipped": {}, "the same": {"steps": 2}, "hidden 16": {"hidden": 16}}
+    monkeypatch.setattr(ablations, "CHANGES", changes)
+    output = tmp_path / "ablations"
+    done = _run(ablations.main, "--assets", assets, "-o", output, "--images", 1)
+    assert done.exit_code == 0, done.output
+    report = json.loads((output / "ablations.json").read_text())
+    validate(report, json.loads(SCHEMA.read_text()))
+    assert [row["name"] for row in report["rows"]] == ["as shipped", "hidden 16"]
+    assert all(row["validation"] > 0 for row in report["rows"])
+    assert load_hypernet(output / "hidden-16" / "hypernet.safetensors").output[0].shape == (2, 16)
+
+
+def test_prompts_name_what_is_asked_for(assets):
+    manifest = load_manifest(assets / "loras")
+    (pair,) = tasks_of("direct", manifest)
+    (content,) = tasks_of("content", manifest)
+    assert prompts_of(pair, 2) == [
+        f"a {pair.content} dog {place} in {pair.style} style" for place in ("on grass", "on sand")
+    ]
+    assert prompts_of(content, 1) == [f"a {pair.content} dog on grass"]
+    assert len(set(prompts_of(Task("base", None, None), 100))) == 100
+
+
+def test_the_interval_holds_the_mean_and_narrows_with_more_pairs():
+    generator = np.random.default_rng(0)
+    few, many = (generator.binomial(10, 0.7, n) / 10 for n in (9, 900))
+    widths = []
+    for shares in (few, many):
+        low, high = quality.interval(list(shares))
+        assert low <= shares.mean() <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 5
+
+
+def test_ziplora_lowers_the_loss_and_leaves_the_unet_as_it_was(assets):
+    pipeline = load_pipeline(assets / "base")
+    files = [assets / "loras" / e.file.name for e in load_manifest(assets / "loras").loras]
+    roles = {"content": files[0], "style": files[-1]}
+    examples = {role: examples_of(file, pipeline) for role, file in roles.items()}
+    pair = [standin_lora("mini", 4, seed, np.float32) for seed in (1, 2)]
+    for lora in pair:
+        for layer in lora.layers.values():
+            layer.up[...] *= 20
+    unet = pipeline.unet
+    before = {name: weight.clone() for name, weight in unet.state_dict().items()}
+    scheduler, steps = DDPMScheduler.from_config(pipeline.scheduler.config), []
+    m = optimise(unet, scheduler, *pair, examples, lambda: steps.append(1), steps=15)
+    assert len(steps) == 15
+    after = unet.state_dict()
+    assert before.keys() == after.keys() and all(w.equal(after[name]) for name, w in before.items())
+
+    @torch.no_grad()
+    def loss(coefficients):
+        shapes = attention_projections(unet)
+        paired = pair_up(unet, list(shapes))
+        carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
+        torch.manual_seed(0)
+        batches = {role: known.take(torch.tensor([0, 1] * 8)) for role, known in examples.items()}
+        found = merge_loss(unet, paired, coefficients, batches, scheduler)
+        unpair(unet, paired)
+        return found
+
+    assert loss({name: torch.from_numpy(each) for name, each in m.items()}) < 0.95 * loss({})
