@@ -6,43 +6,27 @@ Weights are random, as no real ones may be assumed; a step's time does not depen
 import statistics
 import time
 from itertools import pairwise
-from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, UNet2DConditionModel
+from diffusers import DDPMScheduler
 
-from lorarar.bases import BASES, Base, unet_config
+from lorarar.bases import BASES
 from lorarar.benchmarks.report import Report
 from lorarar.hypernet import ROLES
 from lorarar.standin import standin_lora
+from lorarar.standin_model import standin_unet
 from lorarar.training.denoising import Examples
 from lorarar.training.ziplora import STEPS, optimise
 
 TOKENS = 77
 
 
-def build_unet(base: Base, dtype: torch.dtype) -> Any:
-    """Build the base's UNet with random weights (diffusers `UNet2DConditionModel`)."""
-    with torch.device("meta"):
-        unet: Any = UNet2DConditionModel(**unet_config(base))
-    unet.enable_gradient_checkpointing()
-    unet = unet.to(dtype).to_empty(device="cpu").requires_grad_(False)
-    torch.manual_seed(0)
-    for name, weight in unet.named_parameters():
-        if name.endswith("bias"):
-            weight.zero_()
-        elif weight.ndim == 1:
-            weight.fill_(1)
-        else:
-            weight.normal_(0, weight[0].numel() ** -0.5)
-    return unet
-
-
 def add_ziplora(report: Report, steps: int, latents: int) -> None:
     """Time `steps` real steps and add a row for 100 of them, scaled, and a note saying so."""
     base, rank, dtype = report.settings["base"], report.settings["rank"], torch.bfloat16
     torch.set_num_threads(report.settings["threads"])
-    unet = build_unet(BASES[base], dtype)
+    unet = standin_unet(BASES[base], dtype)
+    unet.enable_gradient_checkpointing()
     unet.train()
     torch.manual_seed(1)
     examples = {

@@ -1,7 +1,8 @@
 """The SDXL-class base models: their UNets' configuration and attention projections, torch-free."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import gcd
 from typing import Any
 
 Shape = tuple[int, int]
@@ -44,13 +45,20 @@ def unet_config(base: Base) -> dict[str, Any]:
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
         "transformer_layers_per_block": [1, shallow, deep],
         "attention_head_dim": tuple(width // base.head_width for width in channels),
-        "norm_num_groups": min(32, channels[0] // 3),
+        "norm_num_groups": gcd(32, channels[0]),
         "cross_attention_dim": base.cross_attention,
         "use_linear_projection": True,
         "addition_embed_type": "text_time",
         "addition_time_embed_dim": base.time_width,
         "projection_class_embeddings_input_dim": 6 * base.time_width + base.pooled,
     }
+
+
+def narrowed(base: Base) -> Base:
+    """The same blocks, as narrow as the embedded small model's."""
+    narrow = asdict(BASES["mini"])
+    kept = ("layers_per_block", "transformer_layers", "mid_block")
+    return Base(**narrow | {name: getattr(base, name) for name in kept})
 
 
 def attention_shapes(base: Base) -> dict[str, Shape]:

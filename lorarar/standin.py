@@ -1,10 +1,11 @@
 """Stand-in LoRAs: random weights in a base's true shapes, for demos and latency measurements."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from lorarar.bases import BASES, SHAPES
+from lorarar.bases import BASES, SHAPES, Shape
 from lorarar.hypernet import Hypernet, save_hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
@@ -14,16 +15,23 @@ DEVIATION = np.float32(0.02)
 
 def standin_lora(base: str, rank: int, seed: int, dtype: type = np.float16) -> Lora:
     """Return a seeded random LoRA over every attention projection of `base`."""
+    about = f"random weights, {base}, rank {rank}, seed {seed}"
+    return Lora(standin_layers(SHAPES[base], rank, seed, dtype), {"lorarar.standin": about})
+
+
+def standin_layers(
+    shapes: Mapping[str, Shape], rank: int, seed: int, dtype: type = np.float16
+) -> dict[str, Layer]:
+    """Return seeded random layers for projections of these shapes (out, in)."""
     generator = np.random.default_rng(seed)
 
     def factor(*shape: int) -> np.ndarray:
         return (generator.standard_normal(shape, np.float32) * DEVIATION).astype(dtype)
 
-    layers = {
+    return {
         f"unet.{name}": Layer(factor(out, rank), factor(rank, width))
-        for name, (out, width) in SHAPES[base].items()
+        for name, (out, width) in shapes.items()
     }
-    return Lora(layers, {"lorarar.standin": f"random weights, {base}, rank {rank}, seed {seed}"})
 
 
 def write_standins(folder: Path, base: str, rank: int) -> tuple[tuple[Path, Path], Path]:

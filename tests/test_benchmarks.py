@@ -1,23 +1,27 @@
 import json
 import math
+import sys
 from pathlib import Path
 
 import jsonschema
 import numpy as np
+import pytest
 import reference
 import torch
 import typer
 from typer.testing import CliRunner
 
-from lorarar import Hypernet
+from lorarar import Hypernet, benchmarks
 from lorarar.bases import Base, attention_shapes
-from lorarar.benchmarks import ziplora
 from lorarar.benchmarks.forms import cost, dense_coefficients
 from lorarar.benchmarks.machine import interleaved, peak_memory, spread
 from lorarar.benchmarks.merge_latency import DENSE, main
+from lorarar.benchmarks.training_memory import run_and_watch
+from lorarar.errors import LorararError
 from lorarar.standin import standin_lora
+from lorarar.standin_model import standin_unet
 
-ROOT = Path(ziplora.__file__).parent
+ROOT = Path(benchmarks.__file__).parent
 
 
 def test_the_dense_form_is_the_published_formula():
@@ -58,7 +62,7 @@ def test_peak_memory_sees_an_allocation_and_spread_its_times():
 
 def test_the_random_unet_has_the_base_s_projections():
     tiny = Base(1, (1, 1), widths=(96, 128), cross_attention=32, head_width=16)
-    unet = ziplora.build_unet(tiny, torch.float32)
+    unet = standin_unet(tiny, torch.float32)
     for name, shape in attention_shapes(tiny).items():
         assert tuple(unet.get_submodule(name).weight.shape) == shape
     assert all(weight.isfinite().all() for weight in unet.parameters())
@@ -98,3 +102,13 @@ def test_merge_latency_prints_a_table_and_writes_the_schema_s_json(tmp_path):
     for row in rows.values():
         assert 0 < row["min_ms"] <= row["median_ms"] <= row["max_ms"]
     assert report["settings"]["threads"] == 2 and report["machine"]["gflop_per_second"] > 0
+
+
+def test_a_command_s_peak_memory_is_its_own():
+    holding = "import time; held = b'x' * 400_000_000; time.sleep(0.2)"
+    seconds, gigabytes = run_and_watch([sys.executable, "-c", holding])
+    assert seconds > 0 and 0.4 < gigabytes < 0.6
+    _, without = run_and_watch([sys.executable, "-c", "import time; time.sleep(0.2)"])
+    assert without < 0.2
+    with pytest.raises(LorararError, match="failed: so it is"):
+        run_and_watch([sys.executable, "-c", "import sys; sys.exit('so it is')"])

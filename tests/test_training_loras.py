@@ -13,12 +13,15 @@ import torch
 from typer.testing import CliRunner
 
 from lorarar import load_hypernet, load_lora
+from lorarar.bases import BASES, SHAPES, attention_shapes, narrowed
+from lorarar.benchmarks.training_memory import write_loras
 from lorarar.cli import cli
 from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
 from lorarar.pipeline import load_pipeline, put_lora
+from lorarar.standin_model import standin_pipeline
 from lorarar.training.hypernet import TorchHypernet
 from lorarar.training.klora import balances, choose
 from lorarar.training.manifest import load_manifest
@@ -251,3 +254,21 @@ def test_a_lora_for_another_base_is_refused(untrained):
         put_lora(pipeline, lora)
     with pytest.raises(LorararError, match=r"other\.safetensors: layer .* is 8x8"):
         factors_of(lora, attention_projections(pipeline.unet), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", ["sdxl", "koala-700m"])
+def test_both_trainings_run_on_real_architectures(name, tmp_path, monkeypatch):
+    """As narrow as the embedded model, which makes this a base of its own."""
+    base = narrowed(BASES[name])
+    shapes = attention_shapes(base)
+    monkeypatch.setitem(SHAPES, "narrow", shapes)
+    standin_pipeline(base, torch.float32, side=8).save_pretrained(tmp_path / "model")
+    write_loras(tmp_path, base, rank=2)
+    common = ("--model", tmp_path / "model", "--steps", 1, "--checkpointing", "-o")
+    images = ("--images", tmp_path / "images", "--prompt", "a dog", "--kind", "content")
+    _invoke("train-lora", *common, tmp_path / "lora.safetensors", *images, "--rank", 2)
+    trained = load_lora(tmp_path / "lora.safetensors")
+    assert trained.layers.keys() == {f"unet.{layer}" for layer in shapes}
+    loras = ("--loras", tmp_path, "--validation-pairs", 1, "--hidden", 8)
+    _invoke("train", *common, tmp_path / "hypernet.safetensors", *loras)
+    assert {*load_hypernet(tmp_path / "hypernet.safetensors").inputs} == {*base.widths}

@@ -50,7 +50,9 @@ def make_tokenizer() -> CLIPTokenizer:
         )
 
 
-def make_text_encoders(tokenizer: CLIPTokenizer) -> tuple[Any, Any]:
+def make_text_encoders(
+    tokenizer: CLIPTokenizer, widths: tuple[int, int] = HIDDEN
+) -> tuple[Any, Any]:
     """The two text encoders; SDXL reads the last hidden state but one, and the second's pooled."""
 
     def config(hidden: int) -> CLIPTextConfig:
@@ -67,7 +69,7 @@ def make_text_encoders(tokenizer: CLIPTokenizer) -> tuple[Any, Any]:
             pad_token_id=tokenizer.pad_token_id,
         )
 
-    first, second = map(config, HIDDEN)
+    first, second = map(config, widths)
     return CLIPTextModel(first), CLIPTextModelWithProjection(second)
 
 
@@ -108,14 +110,20 @@ def make_pipeline(vae: AutoencoderKL, seed: int = 0) -> StableDiffusionXLPipelin
     """Assemble a pipeline around a trained autoencoder; the rest starts from random weights."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    first, second = make_text_encoders(tokenizer)
+    return assemble(tokenizer, *make_text_encoders(tokenizer), make_unet(), vae)
+
+
+def assemble(
+    tokenizer: CLIPTokenizer, first: Any, second: Any, unet: Any, vae: AutoencoderKL
+) -> StableDiffusionXLPipeline:
+    """Make a pipeline of two text encoders, a UNet and an autoencoder."""
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
         text_encoder=first,
         text_encoder_2=second,
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
-        unet=make_unet(),
+        unet=unet,
         scheduler=make_scheduler(),
         add_watermarker=False,
     )

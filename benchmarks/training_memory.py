@@ -1,0 +1,134 @@
+"""What memory does training take? The real commands on a base's true architecture, random weights.
+
+python benchmarks/training_memory.py --base koala-700m
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+
+from lorarar.bases import BASES, Base, attention_shapes
+from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.errors import LorararError
+from lorarar.lora import Lora
+from lorarar.mini.world import SUBJECTS, draw, random_scene
+from lorarar.save import save_lora
+from lorarar.standin import standin_layers
+from lorarar.standin_model import standin_pipeline
+from lorarar.training.images import write_examples
+from lorarar.training.manifest import FORMAT
+
+BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
+WIDTH = 140
+WATCH_SECONDS = 0.02
+NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
+NOTE = (
+    "peak: most memory the whole command held, loading included, with gradient checkpointing, "
+    "bfloat16 and batch 1; train-lora holds one LoRA with its optimiser, train two LoRAs and H."
+)
+
+
+def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[dict]:
+    """Run `train-lora` and `train` on a stand-in of the base."""
+    model = folder / "model"
+    pipeline = standin_pipeline(BASES[name], torch.bfloat16, side // 8)
+    parameters = sum(weight.numel() for weight in pipeline.unet.parameters())
+    pipeline.save_pretrained(model)
+    del pipeline
+    write_loras(folder, BASES[name], rank)
+    common = ["--model", str(model), "--side", str(side), "--precision", "bf16", "--checkpointing"]
+    commands = {
+        "train-lora": [
+            *("--images", str(folder / "images"), "--prompt", "a zupra dog"),
+            *("--kind", "content", "--rank", str(rank)),
+        ],
+        "train": ["--loras", str(folder), "--validation-pairs", "1"],
+    }
+    rows = []
+    for command, options in commands.items():
+        output = str(folder / f"{command}.safetensors")
+        arguments = [command, *common, *options, "-o", output, "--steps", str(steps)]
+        seconds, gigabytes = run_and_watch([sys.executable, "-m", "lorarar", *arguments])
+        rows.append(
+            {
+                "name": f"{command}, {name}",
+                "unet_parameters_m": parameters / 1e6,
+                "unet_gb": parameters * 2 / 1e9,
+                "peak_gb": gigabytes,
+                "command_s": seconds,
+            }
+        )
+    return rows
+
+
+def write_loras(folder: Path, base: Base, rank: int) -> None:
+    """Write four stand-in LoRAs with a manifest and a few images for all of them."""
+    scenes = [random_scene(one, np.random.default_rng(0)) for one in list(SUBJECTS.values())[:2]]
+    write_examples(folder / "images", [(draw(scene), "a zupra dog") for scene in scenes])
+    loras = []
+    for kind, names in NAMES.items():
+        for seed, name in enumerate(names):
+            layers = standin_layers(attention_shapes(base), rank, seed)
+            save_lora(Lora(layers), folder / f"{name}.safetensors")
+            line = {"file": f"{name}.safetensors", "kind": kind, "images": "images", "prompt": name}
+            loras.append(line)
+    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "loras": loras}))
+
+
+def run_and_watch(command: list[str]) -> tuple[float, float]:
+    """Return a command's seconds and the most memory it held, in GB (Linux).
+
+    Raises LorararError if it fails.
+    """
+    started, most = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        # Not `ru_maxrss`, in which a child starts with what its parent held.
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = [line for line in status.read_text().splitlines() if "VmHWM" in line]
+            most = int(lines[0].split()[1]) if lines else most
+            time.sleep(WATCH_SECONDS)
+        if process.returncode:
+            said.seek(0)
+            raise LorararError(f"{' '.join(command)} failed: {said.read().strip()[-500:]}")
+    return time.perf_counter() - started, most * 1024 / 1e9
+
+
+def main(
+    base: BaseName = BaseName["koala-700m"],
+    side: Annotated[int, typer.Option(min=64, help="pixels")] = 256,
+    rank: Annotated[int, typer.Option(min=1)] = 64,
+    steps: Annotated[int, typer.Option(min=1)] = 2,
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+) -> None:
+    """Measure the memory that both training commands take."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = measure(base.value, side, rank, steps, Path(folder))
+        settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
+        report = Report("training_memory", describe(), settings | {"dtype": "bf16"}, rows, [NOTE])
+        show(report, console)
+        if json:
+            write_json(report, json)
+    except LorararError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
+        raise typer.Exit(1) from error
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command()(main)
+    app()
