@@ -140,18 +140,20 @@ def _train_merge_and_draw(model, world):
         assert "merged in" in said and picture.read_bytes()[1:4] == b"PNG"
 
 
-def test_killed_lora_training_resumes_to_the_same_file(untrained, world, tmp_path):
+def test_lora_training_that_was_stopped_resumes_to_the_same_file(untrained, world, tmp_path):
     script = f"""
-import os, signal, sys
+import os, resource, signal, sys
 from pathlib import Path
 from lorarar.training import loop, lora
 from lorarar.training.recipes import LoraRecipe
 save = loop._save
-def dying(parts, path, done, seed):
+def stopping(parts, path, done, seed):
+    if "full" in sys.argv and done == 4:  # no file may grow any more
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
     save(parts, path, done, seed)
     if "die" in sys.argv and done == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-loop._save = dying
+loop._save = stopping
 train = loop.train
 lora.train = lambda *a, **k: train(*a, save_every=2, **k)
 recipe = LoraRecipe(rank=2, steps=4, learning_rate=0.01)
@@ -160,15 +162,23 @@ lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "in
 """
 
     def run(output, *more):
-        return subprocess.run([sys.executable, "-c", script, str(output), *more]).returncode
+        command = [sys.executable, "-c", script, str(output), *more]
+        return subprocess.run(command, capture_output=True, text=True)
 
-    straight, killed = tmp_path / "straight.safetensors", tmp_path / "killed.safetensors"
-    assert run(straight) == 0
-    assert run(killed, "die") == -signal.SIGKILL and not killed.exists()
-    assert run(killed) == 0
-    pair = load_lora(straight), load_lora(killed)
-    for name, layer in pair[0].layers.items():
-        assert np.array_equal(layer.up, pair[1].layers[name].up)
+    straight, killed, full = (tmp_path / f"{name}.safetensors" for name in ("s", "k", "f"))
+    assert run(straight).returncode == 0
+    assert run(killed, "die").returncode == -signal.SIGKILL and not killed.exists()
+    assert f"{full}.training/state.pt: cannot be written" in run(full, "full").stderr
+    assert not full.exists() and [
+        f.name
+        for f in full.with_name("f.safetensors.training").iterdir()
+        if f.name.startswith("state")
+    ] == ["state.pt"]
+    wanted = load_lora(straight).layers
+    for stopped in (killed, full):
+        assert run(stopped).returncode == 0
+        for name, layer in load_lora(stopped).layers.items():
+            assert np.array_equal(layer.up, wanted[name].up)
 
 
 def test_two_processes_train_one_hypernetwork(untrained, world):

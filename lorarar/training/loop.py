@@ -4,7 +4,7 @@ import json
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -38,7 +38,10 @@ def train(
 
     Raises LorararError if the state cannot be read or written, or the loss is not finite.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorararError(f"{folder}: cannot be made ({error}); choose another place") from error
     first = _restore(parts, folder / STATE, seed)
     log = _Log(folder / LOSSES, process == 0)
     log.forget_after(first)
@@ -79,21 +82,34 @@ class _Log:
                 f"{self.path}: the {what} is {loss} at step {step}; lower the learning rate"
             )
         if self.writes:
-            with self.path.open("a") as file:
-                file.write(json.dumps({"step": step, what: round(loss, 6)}) + "\n")
+            try:
+                with self.path.open("a") as file:
+                    file.write(json.dumps({"step": step, what: round(loss, 6)}) + "\n")
+            except OSError as error:
+                raise LorararError(
+                    f"{self.path}: cannot be written ({error}); free some space"
+                ) from error
 
     def forget_after(self, step: int) -> None:
         """Drop what a killed run logged after its last saved state."""
         if self.writes and self.path.exists():
             lines = self.path.read_text().splitlines()
             kept = [line for line in lines if json.loads(line)["step"] <= step]
-            self.path.write_text("".join(line + "\n" for line in kept))
+            text = "".join(line + "\n" for line in kept)
+            write_atomically(self.path, lambda file: file.write(text.encode()), force=True)
 
 
 def _save(parts: Mapping[str, Any], path: Path, done: int, seed: int) -> None:
     states = {name: part.state_dict() for name, part in parts.items()}
     content = {"step": done, "seed": seed, "parts": states}
-    write_atomically(path, lambda file: torch.save(content, file), force=True)
+
+    def write(file: BinaryIO) -> None:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # torch hides the system's error when a disk is full
+            raise OSError(str(error.__context__ or error)) from error
+
+    write_atomically(path, write, force=True)
 
 
 def _restore(parts: Mapping[str, Any], path: Path, seed: int) -> int:
