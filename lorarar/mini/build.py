@@ -28,6 +28,7 @@ from lorarar.mini.world import (
     random_individual,
     random_scene,
 )
+from lorarar.parallel import cores
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.images import write_examples
 from lorarar.training.manifest import FORMAT
@@ -53,7 +54,8 @@ def build(folder: Path) -> None:
         write_folder_atomically(folder / "base", pipeline.save_pretrained, force=False)
     if not (folder / "loras" / "manifest.json").exists():
         write_manifest(folder / "loras")
-    train_many(folder / "base", folder / "loras")
+    workers = None if torch.cuda.is_available() else cores()
+    train_many(folder / "base", folder / "loras", workers)
     if not (folder / "hypernet.safetensors").exists():
         train_hypernet(
             folder / "base", folder / "loras", folder / "hypernet.safetensors", HYPERNET_RECIPE
