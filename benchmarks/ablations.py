@@ -4,7 +4,6 @@ python benchmarks/ablations.py -o ablations
 """
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -15,9 +14,9 @@ from rich.console import Console
 
 from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import measure, tasks_of
-from lorarar.benchmarks.quality import WIDTH, open_studio, summarise
-from lorarar.benchmarks.report import Report, show, write_json
-from lorarar.errors import LorararError
+from lorarar.benchmarks.quality import open_studio, summarise
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.pipeline import EMBEDDED
@@ -73,20 +72,13 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
 ) -> None:
     """Train and judge hypernetworks; writes ablations.json into a folder."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = make_console()
     torch.set_num_threads(threads)
-    try:
-        rows = ablate(output, assets, images, console)
-        settings = {"images": images, "steps": HYPERNET_RECIPE.steps, "threads": threads}
-        report = Report("ablations", describe(), settings, rows, [NOTE])
-        show(report, console)
-        write_json(report, output / "ablations.json")
-    except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    rows = ablate(output, assets, images, console)
+    settings = {"images": images, "steps": HYPERNET_RECIPE.steps, "threads": threads}
+    report = Report("ablations", describe(), settings, rows, [NOTE])
+    publish(report, console, output / "ablations.json")
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    run_script(main)

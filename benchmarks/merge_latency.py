@@ -5,7 +5,6 @@ python benchmarks/merge_latency.py --backend onnxruntime
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -23,8 +22,8 @@ from threadpoolctl import threadpool_limits
 from lorarar.bases import BASES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
-from lorarar.benchmarks.report import Report, show, write_json
-from lorarar.errors import LorararError
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
 from lorarar.hypernet import ROLES, Hypernet, load_hypernet
 from lorarar.lora import Lora
 from lorarar.merge_files import merge_files
@@ -41,7 +40,6 @@ EXPORTS = {
     "executorch": ("to_executorch", "merger.pte"),
     "coreml": ("to_coreml", "merger.mlpackage"),
 }
-WIDTH = 140  # of the table in a file or a pipe
 DENSE = "dense, as published"
 NOTES = [
     "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
@@ -195,22 +193,14 @@ def main(
     ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 32,
 ) -> None:
     """Time the dense form, the factored and prepared forms, and file to file, in one run."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    try:
-        report = measure([*backend], base, rank, threads, dtype, rounds, console)
-        if ziplora_steps:
-            from lorarar.benchmarks.ziplora import add_ziplora
+    console = make_console()
+    report = measure([*backend], base, rank, threads, dtype, rounds, console)
+    if ziplora_steps:
+        from lorarar.benchmarks.ziplora import add_ziplora
 
-            add_ziplora(report, ziplora_steps, ziplora_latents)
-        show(report, console)
-        if json:
-            write_json(report, json)
-    except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        add_ziplora(report, ziplora_steps, ziplora_latents)
+    publish(report, console, json)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    run_script(main)

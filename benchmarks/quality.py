@@ -3,7 +3,6 @@
 python benchmarks/quality.py -o quality
 """
 
-import sys
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated
@@ -12,11 +11,11 @@ import numpy as np
 import torch
 import typer
 from matplotlib.image import imread
-from rich.console import Console
 
 from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import SINGLE, WAYS, Result, Studio, Task, measure, tasks_of
-from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
@@ -26,7 +25,6 @@ from lorarar.training.manifest import load_manifest
 
 RESAMPLES = 10_000
 GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "lorarar")
-WIDTH = 140
 NOTES = [
     "content, style, both: share of images that the judge finds right, with 95 % intervals "
     "(bootstrap over pairs); content of base and style is the class, style of base and content "
@@ -100,28 +98,21 @@ def main(
     threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
 ) -> None:
     """Draw and judge; writes quality.json, grid.png and the pictures into a folder."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    console = make_console()
     torch.set_num_threads(threads)
-    try:
-        unknown = set(way) - set(WAYS)
-        if unknown:
-            raise LorararError(f"--way {' '.join(unknown)}: unknown; use {', '.join(WAYS)}")
-        studio = open_studio(output, assets, images)
-        right = {f"judge_{question}": share for question, share in accuracy(studio.judge).items()}
-        console.print("judge on fresh drawings:", right, highlight=False)
-        tasks = [task for each in way for task in tasks_of(each, studio.manifest)]
-        rows = summarise_all(measure(studio, tasks, console))
-        settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
-        report = Report("quality", describe(), settings, rows, list(NOTES))
-        show(report, console)
-        write_json(report, output / "quality.json")
-        save_grid(studio, way, output / "grid.png")
-    except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    unknown = set(way) - set(WAYS)
+    if unknown:
+        raise LorararError(f"--way {' '.join(unknown)}: unknown; use {', '.join(WAYS)}")
+    studio = open_studio(output, assets, images)
+    right = {f"judge_{question}": share for question, share in accuracy(studio.judge).items()}
+    console.print("judge on fresh drawings:", right, highlight=False)
+    tasks = [task for each in way for task in tasks_of(each, studio.manifest)]
+    rows = summarise_all(measure(studio, tasks, console))
+    settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
+    report = Report("quality", describe(), settings, rows, list(NOTES))
+    publish(report, console, output / "quality.json")
+    save_grid(studio, way, output / "grid.png")
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    run_script(main)

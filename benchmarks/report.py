@@ -1,6 +1,7 @@
 """One schema for every benchmark's JSON (`schema.json`), and the table that is printed."""
 
 import json
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from rich.table import Table
 from lorarar.files import write_atomically
 
 SCHEMA = "lorarar.benchmark.1"
+WIDTH = 140
 
 
 @dataclass
@@ -24,6 +26,18 @@ class Report:
 
     def to_json(self) -> dict:
         return {"schema": SCHEMA, **vars(self)}
+
+
+def make_console() -> Console:
+    """As wide as the terminal, or as a table needs in a file or a pipe."""
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+def publish(report: Report, console: Console, path: Path | None) -> None:
+    """Print the report, and write it as JSON if there is a path."""
+    show(report, console)
+    if path:
+        write_json(report, path)
 
 
 def write_json(report: Report, path: Path) -> None:

@@ -15,11 +15,11 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from rich.console import Console
 
 from lorarar.bases import BASES, Base, attention_shapes
 from lorarar.benchmarks.machine import describe
-from lorarar.benchmarks.report import Report, show, write_json
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
@@ -30,7 +30,6 @@ from lorarar.training.images import write_examples
 from lorarar.training.manifest import FORMAT
 
 BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
-WIDTH = 140
 WATCH_SECONDS = 0.02
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
 NOTE = (
@@ -114,21 +113,12 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Measure the memory that both training commands take."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            rows = measure(base.value, side, rank, steps, Path(folder))
-        settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
-        report = Report("training_memory", describe(), settings | {"dtype": "bf16"}, rows, [NOTE])
-        show(report, console)
-        if json:
-            write_json(report, json)
-    except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(base.value, side, rank, steps, Path(folder))
+    settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
+    report = Report("training_memory", describe(), settings | {"dtype": "bf16"}, rows, [NOTE])
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(main)
-    app()
+    run_script(main)

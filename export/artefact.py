@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.export.hypernet_module import example_inputs
 from lorarar.hypernet import ROLES, Hypernet, load_hypernet
@@ -120,15 +121,9 @@ def run_command(export: Exporter, default_output: str) -> None:
         force: Annotated[bool, typer.Option("--force", help="replace what exists")] = False,
     ) -> None:
         """Export the hypernetwork, verify what was written, and print error, size and time."""
-        try:
-            if hypernet is None:
-                console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
-            loaded = load_hypernet(hypernet) if hypernet else Hypernet.random()
-            show(export(loaded, output, dtype, force))
-        except LorararError as error:
-            Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-            raise typer.Exit(1) from error
+        if hypernet is None:
+            console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
+        loaded = load_hypernet(hypernet) if hypernet else Hypernet.random()
+        show(export(loaded, output, dtype, force))
 
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    app.command()(command)
-    app()
+    run_script(command)
