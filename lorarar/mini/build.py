@@ -36,7 +36,7 @@ from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
 
 IMAGES = 12  # per LoRA
-LORA_RECIPE = {"rank": 6, "steps": 800, "batch": 8, "learning_rate": 2e-3, "precision": "bf16"}
+LORA_RECIPE = {"rank": 6, "steps": 600, "batch": 8, "learning_rate": 2e-3, "precision": "bf16"}
 HYPERNET_RECIPE = HypernetRecipe(steps=1500, batch=8, precision="bf16")
 
 

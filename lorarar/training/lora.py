@@ -93,6 +93,8 @@ def fit_adapter(
 
     def step(index: int) -> float:
         before_step(index)
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * (1 - index / recipe.steps)
         with accelerator.autocast():
             loss = loss_on(known)
             if prior is not None:

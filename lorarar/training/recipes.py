@@ -11,7 +11,8 @@ PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of what
 class LoraRecipe:
     """How a LoRA is trained; the defaults are those of LoRA.rar's paper (arXiv 2412.05148).
 
-    side: in pixels, the model's own by default. precision: "no" (float32), "bf16" or "fp16".
+    learning_rate: at the start, from where it falls evenly to 0. side: in pixels, the model's own
+    by default. precision: "no" (float32), "bf16" or "fp16".
     prior_prompt: keep what the model draws for it (`prior_images` of its own pictures) as it is.
     sample_every: draw the prompt after every so many steps, 0 for never.
     """
