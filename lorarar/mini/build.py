@@ -37,7 +37,9 @@ from lorarar.training.recipes import HypernetRecipe
 
 IMAGES = 12  # per LoRA
 LORA_RECIPE = {"rank": 6, "steps": 600, "batch": 8, "learning_rate": 2e-3, "precision": "bf16"}
-HYPERNET_RECIPE = HypernetRecipe(steps=1500, batch=8, precision="bf16")
+HYPERNET_RECIPE = HypernetRecipe(
+    steps=1000, batch=8, precision="bf16", predicts=("to_q", "to_k", "to_v", "to_out.0")
+)
 
 
 def build(folder: Path) -> None:
