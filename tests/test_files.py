@@ -22,7 +22,7 @@ from lorarar import (
     save_hypernet,
     save_lora,
 )
-from lorarar.bases import BASES, SHAPES, base_of
+from lorarar.bases import BASES, SHAPES, base_of, unet_config
 from lorarar.files import read_safetensors, write_safetensors
 from lorarar.standin import standin_lora
 
@@ -35,36 +35,29 @@ def test_shapes_count_the_published_projections():
         "sdxl": 560,
         "koala-1b": 240,
         "koala-700m": 168,
+        "mini": 56,
     }
     shapes = list(SHAPES["sdxl"].values())
     wanted = {(1280, 1280): 360, (1280, 2048): 120, (640, 640): 60, (640, 2048): 20}
     assert {shape: shapes.count(shape) for shape in wanted} == wanted
 
 
+PARAMETERS = {"sdxl": 2567, "koala-1b": 1161, "koala-700m": 783, "mini": 7}  # in millions
+
+
 @pytest.mark.parametrize("base", BASES)
 def test_shapes_are_those_of_the_diffusers_unet(base):
     from diffusers import UNet2DConditionModel
 
-    about = BASES[base]
-    shallow, deep = about.transformer_layers
     with torch.device("meta"):
-        unet = UNet2DConditionModel(
-            block_out_channels=(320, *about.widths),
-            layers_per_block=about.layers_per_block,
-            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-            mid_block_type="UNetMidBlock2DCrossAttn" if about.mid_block else None,
-            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-            transformer_layers_per_block=[1, shallow, deep],
-            attention_head_dim=[5, 10, 20],
-            cross_attention_dim=about.cross_attention,
-            use_linear_projection=True,
-        )
+        unet = UNet2DConditionModel(**unet_config(BASES[base]))
     found = {
         name.removesuffix(".weight"): tuple(weight.shape)
         for name, weight in unet.named_parameters()
         if ".attn" in name and name.endswith(".weight")
     }
     assert found == SHAPES[base]
+    assert round(unet.num_parameters() / 1e6) == PARAMETERS[base]
 
 
 def test_the_base_is_the_smallest_that_fits():
