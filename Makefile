@@ -9,7 +9,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/ready
-	$(BIN)/lorarar demo
+	$(BIN)/lorarar demo --force
 
 lint: .venv/ready
 	$(BIN)/ruff check .

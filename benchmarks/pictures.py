@@ -30,7 +30,7 @@ from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
 from lorarar.pipeline import draw, put_lora, save_picture
 from lorarar.training.denoising import Examples, default_side, encode
 from lorarar.training.images import load_examples
-from lorarar.training.lora import fit_adapter, prepare_pipeline
+from lorarar.training.lora import fit_adapter, load_prior, prepare_pipeline
 from lorarar.training.manifest import Entry, Manifest
 from lorarar.training.many import recipe_of
 from lorarar.training.ziplora import optimise
@@ -226,13 +226,14 @@ def _ziplora(studio: Studio, content: str, style: str) -> Lora:
 
 def _joint(studio: Studio, task: Task) -> Lora:
     """One LoRA trained on both sets of images, of both ranks, in as many steps as one of them."""
-    known = [studio.known(name) for name in (task.content, task.style) if name]
-    both = Examples(*map(torch.cat, zip(*known, strict=True)))
+    content, style = (studio.known(name) for name in (task.content, task.style) if name)
     recipe = recipe_of(studio.manifest)
     recipe = replace(recipe, rank=2 * recipe.rank)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
     work = studio.folder / "work" / task.key
-    lora = fit_adapter(pipeline, both, recipe, accelerator, work, f"joint: {task.key}")
+    prior = load_prior(pipeline, recipe, work / "prior", default_side(pipeline))
+    label = f"joint: {task.key}"
+    lora = fit_adapter(pipeline, content.beside(style), recipe, accelerator, work, label, prior)
     shutil.rmtree(work)
     return lora

@@ -172,11 +172,15 @@ def inspect(
 
 
 @cli.command()
-def demo(base: str = "sdxl", rank: Annotated[int, typer.Option(min=1)] = 64) -> None:
-    """Merge two full-size stand-in LoRAs (random weights) by file and through each export."""
+def demo(
+    output: Annotated[Path, typer.Option("--output", "-o")] = Path("lorarar-demo.png"),
+    force: Force = False,
+) -> None:
+    """Merge LoRAs that the embedded hypernetwork has never seen, and draw them, in a minute."""
+    refuse_existing(output, force)
     from lorarar.demo import run_demo
 
-    run_demo(base, rank, console)
+    run_demo(output, force, console)
 
 
 def app() -> None:

@@ -44,6 +44,9 @@ def train_lora(
     prior_prompt: Annotated[
         str | None, typer.Option(help="prior preservation: the class, as in 'a dog'")
     ] = None,
+    prior_folder: Annotated[
+        str | None, typer.Option(help="prior preservation: pictures with captions to keep")
+    ] = None,
     prior_images: Positive = LoraRecipe.prior_images,
     prior_weight: float = LoraRecipe.prior_weight,
     sample_every: Annotated[int, typer.Option(min=0, help="steps; 0: never")] = 0,
@@ -63,6 +66,7 @@ def train_lora(
         checkpointing,
         adam_8bit,
         prior_prompt,
+        prior_folder,
         prior_images,
         prior_weight,
         sample_every,

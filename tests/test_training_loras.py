@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from conftest import STYLE
 from typer.testing import CliRunner
 
 from lorarar import load_hypernet, load_lora
@@ -179,6 +180,24 @@ lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "in
         assert run(stopped).returncode == 0
         for name, layer in load_lora(stopped).layers.items():
             assert np.array_equal(layer.up, wanted[name].up)
+
+
+def test_the_prior_s_pictures_count_by_their_weight(untrained, world):
+    """From the first step on, as an adapter that changes nothing yet shows."""
+    manifest = json.loads((world / "manifest.json").read_text())
+    manifest["loras"] = manifest["loras"][:1]
+    losses = []
+    for weight in (0, 1, 3):
+        prior = {"prior_folder": f"images/{STYLE[0]}", "prior_weight": weight}
+        manifest["recipe"] = {"rank": 2, "steps": 1} | prior
+        (world / "manifest.json").write_text(json.dumps(manifest))
+        (file,) = train_many(untrained, world)
+        file.unlink()
+        log = file.with_name(f"{file.name}.training") / "loss.jsonl"
+        losses.append(json.loads(log.read_text())["loss"])
+    own, with_prior, with_three = losses
+    assert with_prior > 1.5 * own
+    assert with_three - own == pytest.approx(3 * (with_prior - own), abs=1e-5)
 
 
 def test_two_processes_train_one_hypernetwork(untrained, world):

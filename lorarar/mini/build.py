@@ -17,7 +17,7 @@ from diffusers import AutoencoderKL
 from lorarar.files import write_atomically, write_folder_atomically
 from lorarar.mini.judge import save_judge, train_judge
 from lorarar.mini.styles import STYLES
-from lorarar.mini.training import train_base, train_vae
+from lorarar.mini.training import base_drawing, train_base, train_vae
 from lorarar.mini.world import (
     HELD_OUT_STYLES,
     HELD_OUT_SUBJECTS,
@@ -35,8 +35,16 @@ from lorarar.training.manifest import FORMAT
 from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
 
-IMAGES = 12  # per LoRA
-LORA_RECIPE = {"rank": 6, "steps": 600, "batch": 8, "learning_rate": 2e-3, "precision": "bf16"}
+IMAGES = 20  # per LoRA
+PRIOR_IMAGES = 120  # of what the base was trained on, which no LoRA shall change
+LORA_RECIPE = {
+    "rank": 6,
+    "steps": 600,
+    "batch": 4,
+    "learning_rate": 2e-3,
+    "precision": "bf16",
+    "prior_folder": "images/prior",
+}
 HYPERNET_RECIPE = HypernetRecipe(
     steps=1000, batch=8, precision="bf16", predicts=("to_q", "to_k", "to_v", "to_out.0")
 )
@@ -66,6 +74,9 @@ def build(folder: Path) -> None:
 
 def write_manifest(folder: Path) -> None:
     """Draw the training images of every subject and style, and describe them."""
+    generator = np.random.default_rng((WORLD_SEED, 300))
+    kept = (base_drawing(generator) for _ in range(PRIOR_IMAGES))
+    write_examples(folder / "images" / "prior", [(pixels / 255, said) for pixels, said in kept])
     loras = []
     for index, token in enumerate(SUBJECTS):
         generator = np.random.default_rng((WORLD_SEED, 100, index))

@@ -250,13 +250,13 @@ STYLES: dict[str, Style] = {
 PLAIN = Style()
 
 
-def random_style(generator: np.random.Generator, least: float = 0.0) -> Style:
-    """Any rendering at all, with a palette of its own by at least the share `least`."""
+def random_style(generator: np.random.Generator) -> Style:
+    """Any rendering at all."""
     palette = tuple(tuple(colour) for colour in generator.random((6, 3)))
     outlined = generator.random() < 0.5
     return Style(
         palette,
-        strength=float(generator.uniform(least, 1)),
+        strength=float(generator.uniform(0, 1)),
         line=tuple(generator.random(3)) if outlined else None,
         line_width=float(generator.uniform(1, 3)),
         texture=str(generator.choice(list(TEXTURES))),

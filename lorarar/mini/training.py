@@ -23,7 +23,7 @@ MARKED = 0.7  # share of drawings of marked individuals
 UNPLACED = 0.2  # share of prompts without a place
 NAMED = 0.5  # share of markings that the prompt names
 KL_WEIGHT = 1e-4
-VAE_BATCH, VAE_STEPS = 16, 3000
+VAE_BATCH, VAE_STEPS = 16, 2000
 DRAWINGS = 30_000
 BATCH, STEPS = 32, 10_000
 UNPROMPTED = 0.1
@@ -35,7 +35,7 @@ def base_drawing(
 ) -> tuple[np.ndarray, str]:
     """Draw (64, 64, 3) uint8 what the base model may see, and its prompt."""
     scene = random_scene(random_individual(generator, marked), generator)
-    style = random_style(generator, least=0.4) if generator.random() < styled else PLAIN
+    style = random_style(generator) if generator.random() < styled else PLAIN
     prompt = prompt_for(scene)
     if generator.random() < UNPLACED:
         prompt = prompt.removesuffix(f" {scene.place}")

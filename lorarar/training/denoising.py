@@ -25,6 +25,9 @@ class Examples(NamedTuple):
     def take(self, chosen: Tensor) -> "Examples":
         return Examples(*(part[chosen] for part in self))
 
+    def beside(self, others: "Examples") -> "Examples":
+        return Examples(*map(torch.cat, zip(self, others, strict=True)))
+
 
 class Noisy(NamedTuple):
     """Noisy latents with what the UNet should say of them at `times`, (n,)."""
@@ -65,9 +68,14 @@ def encode(pipeline: StableDiffusionXLPipeline, examples: list[Example], side: i
 
 
 def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
-    """Draw a time and noise for each latent; the target is noise or velocity, as configured."""
+    """Draw a time and noise for each latent; the target is noise or velocity, as configured.
+
+    Each time is uniform, and those of a batch are spread evenly, so that losses of batches vary
+    less (arXiv 2107.00630, appendix I.1).
+    """
     noise = torch.randn(latents.shape).to(latents)
-    times = torch.randint(scheduler.config.num_train_timesteps, (len(latents),)).to(latents.device)
+    spread = (torch.randperm(len(latents)) + torch.rand((), dtype=torch.float64)) / len(latents)
+    times = (spread * scheduler.config.num_train_timesteps).long().to(latents.device)
     noisy = scheduler.add_noise(latents, noise, times)
     if scheduler.config.prediction_type == "v_prediction":
         return Noisy(noisy, times, scheduler.get_velocity(latents, noise, times))

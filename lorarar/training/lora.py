@@ -47,7 +47,7 @@ def train_lora(
     side = recipe.side or default_side(pipeline)
     work = output.with_name(f"{output.name}.training")
     known = encode(pipeline, examples, side)
-    prior = _prior(pipeline, recipe, work / "prior", side)
+    prior = load_prior(pipeline, recipe, work / "prior", side)
 
     def sample(index: int) -> None:
         if recipe.sample_every and index % recipe.sample_every == 0:
@@ -86,24 +86,27 @@ def fit_adapter(
     wrapped, optimiser = accelerator.prepare(unet, optimiser)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
-    def loss_on(data: Examples) -> Tensor:
-        batch = data.take(torch.randint(len(data.latents), (recipe.batch,)))
+    def some(data: Examples) -> Examples:
+        return data.take(torch.randint(len(data.latents), (recipe.batch,)))
+
+    def loss() -> Tensor:
+        batch = some(known) if prior is None else some(known).beside(some(prior))
         noisy = add_noise(scheduler, batch.latents)
-        return (predict(wrapped, noisy, batch) - noisy.target.float()).square().mean()
+        off = (predict(wrapped, noisy, batch) - noisy.target.float()).square()
+        own, kept = off[: recipe.batch], off[recipe.batch :]
+        return own.mean() + recipe.prior_weight * kept.mean() if len(kept) else own.mean()
 
     def step(index: int) -> float:
         before_step(index)
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * (1 - index / recipe.steps)
         with accelerator.autocast():
-            loss = loss_on(known)
-            if prior is not None:
-                loss = loss + recipe.prior_weight * loss_on(prior)
+            off = loss()
         optimiser.zero_grad()
-        accelerator.backward(loss)
+        accelerator.backward(off)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        return float(accelerator.reduce(loss.detach(), "mean"))
+        return float(accelerator.reduce(off.detach(), "mean"))
 
     parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser}
     train(step, parts, recipe.steps, work, recipe.seed, label, process=accelerator.process_index)
@@ -160,10 +163,16 @@ def _sample(pipeline: StableDiffusionXLPipeline, prompt: str, path: Path, seed: 
     save_picture(draw(pipeline, [prompt], [seed])[0], path, force=True)
 
 
-def _prior(
+def load_prior(
     pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe, folder: Path, side: int
 ) -> Examples | None:
-    """Draw the class as the model knows it, once, before anything is trained."""
+    """What shall stay as it is: the recipe's pictures, or the class as the model draws it.
+
+    Those of the model are drawn into `folder`, before anything is trained.
+    """
+    if recipe.prior_folder is not None:
+        known = load_examples(Path(recipe.prior_folder), recipe.prior_prompt or "")
+        return encode(pipeline, known, side)
     if recipe.prior_prompt is None:
         return None
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
 """Train every LoRA of a manifest: one after another here, or side by side through Ray."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 from lorarar.errors import LorararError
@@ -30,7 +30,10 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
 
 
 def recipe_of(manifest: Manifest) -> LoraRecipe:
-    """Raises LorararError for options that no recipe has."""
+    """Return the manifest's recipe; its `prior_folder` is relative to the manifest.
+
+    Raises LorararError for options that no recipe has.
+    """
     options = {field.name for field in fields(LoraRecipe)}
     unknown = manifest.recipe.keys() - options
     if unknown:
@@ -38,7 +41,10 @@ def recipe_of(manifest: Manifest) -> LoraRecipe:
             f"{manifest.path}: recipe has unknown {', '.join(sorted(unknown))}; "
             f"it may have {', '.join(sorted(options))}"
         )
-    return LoraRecipe(**manifest.recipe)
+    recipe = LoraRecipe(**manifest.recipe)
+    if recipe.prior_folder is None:
+        return recipe
+    return replace(recipe, prior_folder=str(manifest.path.parent / recipe.prior_folder))
 
 
 def _train(model: str | Path | None, entry: Entry, recipe: LoraRecipe) -> None:

@@ -14,6 +14,7 @@ class LoraRecipe:
     learning_rate: at the start, from where it falls evenly to 0. side: in pixels, the model's own
     by default. precision: "no" (float32), "bf16" or "fp16".
     prior_prompt: keep what the model draws for it (`prior_images` of its own pictures) as it is.
+    prior_folder: keep these pictures, with their captions, instead; for many LoRAs drawn once.
     sample_every: draw the prompt after every so many steps, 0 for never.
     """
 
@@ -27,6 +28,7 @@ class LoraRecipe:
     checkpointing: bool = False
     adam_8bit: bool = False
     prior_prompt: str | None = None
+    prior_folder: str | None = None
     prior_images: int = 50
     prior_weight: float = 1.0
     sample_every: int = 0
