@@ -38,13 +38,14 @@ Names = tuple[str, str]  # of a content and a style LoRA
 
 
 class TorchHypernet(nn.Module):
-    """`lorarar.hypernet.Hypernet`, trainable; starts near the direct sum, m = 1."""
+    """`lorarar.hypernet.Hypernet`, trainable; starts at the direct sum, m = 1."""
 
     def __init__(self, widths: list[int], recipe: HypernetRecipe) -> None:
         super().__init__()
         self.predicts = recipe.predicts
         self.inputs: Any = nn.ModuleDict({str(w): nn.Linear(2 * w, recipe.hidden) for w in widths})
         self.output = nn.Linear(recipe.hidden, 2)
+        nn.init.zeros_(self.output.weight)
         nn.init.ones_(self.output.bias)
 
     def forward(self, pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
