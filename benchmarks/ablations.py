@@ -32,7 +32,8 @@ CHANGES: dict[str, dict] = {
     "hidden 16": {"hidden": 16},
     "hidden 512": {"hidden": 512},
     "lambda 0": {"similarity": 0.0},
-    "lambda 0.1": {"similarity": 0.1},
+    "lambda 0.001": {"similarity": 0.001},
+    "lambda 0.01": {"similarity": 0.01},
     "20 pairs": {"pairs": 20},
     "60 pairs": {"pairs": 60},
 }

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from statistics import median
@@ -72,7 +73,7 @@ def _on_each_engine(content: Lora, style: Lora, hypernet: Hypernet) -> Table:
     """Export the hypernetwork to each format and let each engine predict the coefficients."""
     table = Table("engine", "artefact", "coefficients, median ms", "largest difference")
     wanted = coefficients(content, style, hypernet)
-    milliseconds = _median_milliseconds(lambda: coefficients(content, style, hypernet))
+    milliseconds = _median_milliseconds(partial(coefficients, content, style, hypernet))
     table.add_row("numpy", "hypernet.safetensors", f"{milliseconds:.1f}", "-")
     with tempfile.TemporaryDirectory() as folder:
         for backend, (module, artefact, dtype) in EXPORTS.items():
@@ -80,9 +81,7 @@ def _on_each_engine(content: Lora, style: Lora, hypernet: Hypernet) -> Table:
             exporter.export_hypernet(hypernet, Path(folder, artefact), dtype)
             merger = load_merger(Path(folder, artefact), backend)
             difference = _largest_difference(merger.coefficients(content, style), wanted)
-            milliseconds = _median_milliseconds(
-                lambda merger=merger: merger.coefficients(content, style)
-            )
+            milliseconds = _median_milliseconds(partial(merger.coefficients, content, style))
             table.add_row(
                 backend, f"{artefact}, {dtype}", f"{milliseconds:.1f}", f"{difference:.1e}"
             )

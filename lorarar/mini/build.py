@@ -2,7 +2,8 @@
 
 python -m lorarar.mini.build -o FOLDER
 
-Each stage that is finished is kept, and one that was stopped goes on where it was.
+Each stage that is finished is kept, and one that was stopped goes on where it was. On 2 cores of an
+AMD EPYC: judge and autoencoder 25 minutes, base 60, LoRAs 50, hypernetwork 2.
 """
 
 import json
@@ -39,14 +40,20 @@ IMAGES = 20  # per LoRA
 PRIOR_IMAGES = 120  # of what the base was trained on, which no LoRA shall change
 LORA_RECIPE = {
     "rank": 6,
-    "steps": 600,
+    "steps": 1200,
     "batch": 4,
-    "learning_rate": 2e-3,
+    "learning_rate": 5e-3,
     "precision": "bf16",
     "prior_folder": "images/prior",
+    "prior_weight": 0.2,
 }
+# With the published lambda, 0.01, the penalty outweighs the losses here and content is given up.
 HYPERNET_RECIPE = HypernetRecipe(
-    steps=1000, batch=8, precision="bf16", predicts=("to_q", "to_k", "to_v", "to_out.0")
+    steps=200,
+    batch=8,
+    precision="bf16",
+    predicts=("to_q", "to_k", "to_v", "to_out.0"),
+    similarity=0.0,
 )
 
 
