@@ -1,0 +1,116 @@
+"""What comes with the project: small enough, complete, and able to draw."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionXLPipeline
+from matplotlib.image import imread
+from test_cli import run
+
+from lorarar import demo, load_hypernet, load_lora, merge
+from lorarar.mini.judge import accuracy, ask, load_judge
+from lorarar.mini.styles import STYLES
+from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
+from lorarar.pipeline import EMBEDDED, draw, load_pipeline, put_lora
+from lorarar.training.manifest import Manifest, load_manifest
+
+MEGABYTE = 1_000_000
+
+
+@pytest.fixture(scope="module")
+def judge():
+    return load_judge(EMBEDDED / "judge.safetensors")
+
+
+def _size(folder, pattern="*"):
+    return sum(path.stat().st_size for path in folder.rglob(pattern) if path.is_file())
+
+
+def test_it_is_as_small_as_promised():
+    assert _size(EMBEDDED / "base") < 25 * MEGABYTE
+    loras = _size(EMBEDDED / "loras", "*.safetensors")
+    assert loras + (EMBEDDED / "hypernet.safetensors").stat().st_size < 10 * MEGABYTE
+
+
+def test_judge_is_right_on_fresh_drawings(judge):
+    assert min(accuracy(judge, 1024).values()) > 0.97
+
+
+def test_plain_diffusers_draws_what_is_asked(judge):
+    pipeline = StableDiffusionXLPipeline.from_pretrained(EMBEDDED / "base")
+    pipeline.set_progress_bar_config(disable=True)
+    classes = ("dog", "fish", "house", "tree", "cup", "car")
+    prompts = [f"a red {kind} on grass" for kind in classes]
+    pictures = draw(pipeline, prompts, seeds=[*range(6)])
+    said = ask(judge, pictures)
+    assert sum(a == b for a, b in zip(said["class"], classes, strict=True)) >= 5
+    assert said["style"].count("plain") >= 5
+
+
+def test_every_subject_and_style_has_its_lora():
+    manifest = load_manifest(EMBEDDED / "loras")
+    assert {e.name for e in manifest.loras} == {*SUBJECTS, *STYLES}
+    held_out = {e.name for e in manifest.loras if e.held_out}
+    assert held_out == {*HELD_OUT_SUBJECTS, *HELD_OUT_STYLES}
+    assert {load_lora(entry.file).base for entry in manifest.loras} == {"mini"}
+
+
+def test_held_out_loras_teach_the_base_their_subject_or_style(judge):
+    pipeline = load_pipeline()
+    seeds = [*range(4)]
+    for name, prompt, question in (
+        ("votol", "a votol cup on grass", "subject"),
+        ("neon", "a red cat on grass in neon style", "style"),
+    ):
+        put_lora(pipeline, None)
+        without = draw(pipeline, [prompt] * 4, seeds)
+        put_lora(pipeline, load_lora(EMBEDDED / "loras" / f"{name}.safetensors"))
+        with_it = draw(pipeline, [prompt] * 4, seeds)
+        assert ask(judge, without)[question].count(name) <= 1
+        assert ask(judge, with_it)[question].count(name) >= 3
+
+
+def test_embedded_hypernetwork_weighs_a_pair_that_it_has_never_seen():
+    pair = [load_lora(EMBEDDED / "loras" / f"{n}.safetensors") for n in ("votol", "neon")]
+    hypernet = load_hypernet(EMBEDDED / "hypernet.safetensors")
+    merged, plain = merge(*pair, hypernet=hypernet), merge(*pair, method="direct")
+    name = next(name for name in merged.layers if name.endswith("attn2.to_q"))
+    assert not np.allclose(merged.layers[name].down, plain.layers[name].down, atol=1e-3)
+
+
+def test_generate_draws_with_embedded_names(tmp_path, monkeypatch):
+    pair = ("--content", "votol", "--style", "neon", "--prompt", "a votol cup in neon style")
+    for method in ("lorarar", "direct"):
+        picture = tmp_path / f"{method}.png"
+        options = ("--method", method, "--steps", 2, "-o", picture)
+        assert run(monkeypatch, "generate", *pair, *options) == 0
+    pictures = [imread(tmp_path / f"{method}.png") for method in ("lorarar", "direct")]
+    assert pictures[0].shape == (64, 64, 3) and not np.array_equal(*pictures)
+    assert run(monkeypatch, "generate", *pair, "-o", picture) == 1
+
+
+def test_generate_names_a_lora_that_is_missing(tmp_path, monkeypatch, capsys):
+    pair = ("--content", "nobody", "--style", "neon", "--prompt", "a dog")
+    assert run(monkeypatch, "generate", *pair, "-o", tmp_path / "x.png") == 1
+    assert "nobody" in capsys.readouterr().err
+
+
+def test_demo_draws_a_labelled_grid_and_prints_timings(tmp_path, monkeypatch, capsys):
+    def of_one_pair(path):
+        known = load_manifest(path)
+        return Manifest(path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {})
+
+    monkeypatch.setattr(demo, "load_manifest", of_one_pair)
+    output = tmp_path / "demo.png"
+    assert run(monkeypatch, "demo", "-o", output) == 0
+    said = capsys.readouterr().out
+    assert "votol" in said and "onnxruntime" in said and "executorch" in said
+    height, width, _ = imread(output).shape
+    assert width > 2 * height > 0
+    assert run(monkeypatch, "demo", "-o", output) == 1
+
+
+def test_pictures_are_the_same_twice():
+    pipeline = load_pipeline()
+    first, again = (draw(pipeline, ["a red dog on sand"], [5], steps=3) for _ in range(2))
+    assert torch.equal(first, again)
