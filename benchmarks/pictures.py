@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from itertools import cycle, islice, product
 from pathlib import Path
 from statistics import mean
@@ -102,6 +103,12 @@ class Studio:
             images = load_examples(entry.images, entry.prompt)
             self.examples[name] = encode(self.pipeline, images, default_side(self.pipeline))
         return self.examples[name]
+
+    @cached_property
+    def prior(self) -> Examples | None:
+        """What the LoRAs' recipe keeps as it is, encoded once."""
+        recipe, work = recipe_of(self.manifest), self.folder / "work" / "prior"
+        return load_prior(self.pipeline, recipe, work, default_side(self.pipeline))
 
 
 def tasks_of(way: str, manifest: Manifest) -> list[Task]:
@@ -232,8 +239,7 @@ def _joint(studio: Studio, task: Task) -> Lora:
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
     work = studio.folder / "work" / task.key
-    prior = load_prior(pipeline, recipe, work / "prior", default_side(pipeline))
-    label = f"joint: {task.key}"
-    lora = fit_adapter(pipeline, content.beside(style), recipe, accelerator, work, label, prior)
+    both, label = content.beside(style), f"joint: {task.key}"
+    lora = fit_adapter(pipeline, both, recipe, accelerator, work, label, studio.prior)
     shutil.rmtree(work)
     return lora

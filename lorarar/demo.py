@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from lorarar.generate import merged_into
-from lorarar.hypernet import Hypernet, load_hypernet
+from lorarar.hypernet import ROLES, Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import Coefficients, coefficients
 from lorarar.mini.world import SUBJECTS, describe
@@ -41,11 +41,12 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
     manifest = load_manifest(EMBEDDED / "loras")
     hypernet = load_hypernet(EMBEDDED / "hypernet.safetensors")
     pipeline = load_pipeline()
-    named = [[e.name for e in manifest.of(kind, held_out=True)] for kind in ("content", "style")]
+    held_out = (manifest.of(role, held_out=True) for role in ROLES)
     table = Table("content", "style", *(f"{method}, ms" for method in METHODS), "four pictures, s")
     rows = {}
-    for names in track([*zip(*named, strict=True)], "drawing", console=console, transient=True):
-        pair = [load_lora(EMBEDDED / "loras" / f"{name}.safetensors") for name in names]
+    for pick in track([*zip(*held_out, strict=True)], "drawing", console=console, transient=True):
+        names = [entry.name for entry in pick]
+        pair = [load_lora(entry.file) for entry in pick]
         milliseconds, pictures, started = [], [], time.perf_counter()
         for lora, prompt in zip(pair, _prompts_alone(*names), strict=True):
             put_lora(pipeline, lora)
