@@ -4,9 +4,10 @@ on many (2 cores, SDXL, rank 64: 1.3 to 1.9 times, benchmarks/LOG.md)."""
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
 
@@ -26,8 +27,14 @@ def side_by_side(
     """
     if workers == 1:
         return {name: work(name) for name in names}
-    with threadpool_limits(1), ThreadPoolExecutor(workers) as pool:
+    with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
         shares = [names[start::workers] for start in range(workers)]
         done = pool.map(lambda share: {name: work(name) for name in share}, shares)
         results = {name: result for share in done for name, result in share.items()}
     return {name: results[name] for name in names}
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Searching the process for its BLAS takes as long as merging small LoRAs."""
+    return ThreadpoolController()
