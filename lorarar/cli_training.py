@@ -94,6 +94,13 @@ def train(
     seed: int = HypernetRecipe.seed,
     precision: Precision = Precision["no"],
     checkpointing: Checkpointing = False,
+    objective: Annotated[
+        str, typer.Option(help="published, or together: on prompts that name both")
+    ] = HypernetRecipe.objective,
+    offsets: Annotated[
+        float, typer.Option(min=0, help="learning rate of each layer's offset; 0: none")
+    ] = HypernetRecipe.offsets,
+    decay: Annotated[bool, typer.Option("--decay", help="learning rates fall to zero")] = False,
     force: Force = False,
 ) -> None:
     """Train the hypernetwork on pairs of LoRAs; resumes if killed."""
@@ -112,6 +119,9 @@ def train(
         seed,
         precision.value,
         checkpointing,
+        objective=objective,
+        offsets=offsets,
+        decay=decay,
     )
     train_hypernet(model, loras, output, recipe, force)
     typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")

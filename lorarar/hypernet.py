@@ -5,7 +5,7 @@ import json
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,8 @@ from lorarar.numeric import widen
 
 PUBLISHED_PROJECTIONS = ("to_q", "to_out.0")
 ROLES = ("content", "style")
+OFFSET = "offset."
+Offsets = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -26,12 +28,15 @@ class Hypernet:
     inputs: width -> (weight (hidden, 2 * width), bias (hidden)); a row's first half reads the
     content column, its second half the style column. output: (weight (2, hidden), bias (2)).
     predicts: suffixes of the attention projections it predicts; all others keep m = 1, 1.
+    offsets: layer -> (2, in), added to what is predicted for that layer: what its columns are
+    worth in any pair. The published method has none.
     """
 
     inputs: dict[int, tuple[np.ndarray, np.ndarray]]
     output: tuple[np.ndarray, np.ndarray]
     predicts: tuple[str, ...] = PUBLISHED_PROJECTIONS
     source: str = "<memory>"
+    offsets: Offsets = field(default_factory=dict)
 
     @classmethod
     def random(
@@ -65,15 +70,16 @@ class Hypernet:
         return weight[:, :width] if role == "content" else weight[:, width:]
 
     def read_out(self, layer: str, width: int, features: np.ndarray) -> np.ndarray:
-        """Return m = W_out @ relu(features + b) + b_out, (2, in), from (hidden, in), which is
-        overwritten.
+        """Return m = W_out @ relu(features + b) + b_out, (2, in), plus the layer's offset, from
+        (hidden, in), which is overwritten.
 
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
         bias = self._input(layer, width)[1]
         np.maximum(features, -bias[:, None], out=features)
         weight, out_bias = self.output
-        return weight @ features + (weight @ bias + out_bias)[:, None]
+        m = weight @ features + (weight @ bias + out_bias)[:, None]
+        return add_offset(m, layer, self.offsets, self.source)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -90,6 +96,22 @@ class Hypernet:
                 f"knows {sorted(self.inputs)}; give one trained for this base model"
             )
         return self.inputs[width]
+
+
+def add_offset(m: np.ndarray, layer: str, offsets: Offsets, source: str) -> np.ndarray:
+    """Return m plus the layer's offset, if it has one, both (2, in).
+
+    Raises LorararError if the layer has another number of columns than its offset.
+    """
+    if layer not in offsets:
+        return m
+    offset = offsets[layer]
+    if offset.shape != m.shape:
+        raise LorararError(
+            f"{source}: layer '{layer}' has {m.shape[1]} columns, but this hypernetwork was "
+            f"trained for {offset.shape[-1]}; give one trained for this base model"
+        )
+    return m + offset
 
 
 def is_predicted(layer: str, suffixes: tuple[str, ...]) -> bool:
@@ -122,11 +144,12 @@ def save_hypernet(hypernet: Hypernet, path: str | Path, force: bool = False) -> 
 
 
 def to_tensors(hypernet: Hypernet) -> dict[str, np.ndarray]:
-    """Name the weights as the published checkpoint does (`input_1.weight`, `output.1.bias`)."""
+    """Name the weights as the published checkpoint does (`input_1.weight`, `output.1.bias`), and
+    offsets `offset.<layer>`."""
     tensors = {"output.1.weight": hypernet.output[0], "output.1.bias": hypernet.output[1]}
     for index, width in enumerate(sorted(hypernet.inputs), start=1):
         tensors[f"input_{index}.weight"], tensors[f"input_{index}.bias"] = hypernet.inputs[width]
-    return tensors
+    return tensors | {OFFSET + layer: offset for layer, offset in hypernet.offsets.items()}
 
 
 def from_tensors(
@@ -139,14 +162,19 @@ def from_tensors(
         for name, weight in weights.items()
         if re.fullmatch(r"input_\d+\.weight", name)
     }
-    hypernet = Hypernet(
-        inputs, (weights["output.1.weight"], weights["output.1.bias"]), predicts, source
-    )
+    offsets = {
+        name.removeprefix(OFFSET): weight
+        for name, weight in weights.items()
+        if name.startswith(OFFSET)
+    }
+    output = weights["output.1.weight"], weights["output.1.bias"]
+    hypernet = Hypernet(inputs, output, predicts, source, offsets)
     weight, bias = hypernet.output
     hidden = weight.shape[-1]
     fits = weight.shape == (2, hidden) and bias.shape == (2,) and bool(inputs)
-    for width, (rows, offset) in inputs.items():
-        fits = fits and rows.shape == (hidden, 2 * width) and offset.shape == (hidden,)
+    for width, (rows, shift) in inputs.items():
+        fits = fits and rows.shape == (hidden, 2 * width) and shift.shape == (hidden,)
+    fits = fits and all(offset.ndim == 2 and len(offset) == 2 for offset in offsets.values())
     if not (fits and all(np.isfinite(tensor).all() for tensor in weights.values())):
         raise LorararError(f"{source}: weights of mismatched shapes or NaN; get the file again")
     return hypernet

@@ -11,13 +11,16 @@ Its manifest, a JSON object, travels inside.
 """
 
 import json
+from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from safetensors import numpy as safetensors
 
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES, Hypernet
+from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 FORMAT = "lorarar.merger.1"
 FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
@@ -30,7 +33,8 @@ class Manifest:
 
     dtype: "fp32"; "fp16": weights and inputs are float16; "int8": input weights are int8 with a
     scale per row, full features are int8 with scales, all other inputs float16. All compute is
-    in float32, except that Core ML computes fp16 artefacts in float16.
+    in float32, except that Core ML computes fp16 artefacts in float16. offsets: the layers'
+    offsets, to be added to a graph's m, as base64 of safetensors.
     """
 
     widths: list[int]
@@ -39,6 +43,7 @@ class Manifest:
     dtype: str
     fingerprint: str
     format: str = FORMAT
+    offsets: str = ""
 
     @classmethod
     def of(cls, hypernet: Hypernet, dtype: str) -> "Manifest":
@@ -50,6 +55,7 @@ class Manifest:
             list(hypernet.predicts),
             dtype,
             hypernet.fingerprint,
+            offsets=_packed(hypernet.offsets) if hypernet.offsets else "",
         )
 
     @classmethod
@@ -66,6 +72,11 @@ class Manifest:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
+
+    @cached_property
+    def layer_offsets(self) -> Offsets:
+        """Map layers to their offsets, (2, in) float32."""
+        return safetensors.load(b64decode(self.offsets)) if self.offsets else {}
 
     def graphs(self) -> dict[str, tuple[str, int]]:
         """Map each graph's name to its form and width."""
@@ -84,3 +95,7 @@ class Manifest:
             for role in ROLES
             for part, dtype in self.side_inputs(form).items()
         }
+
+
+def _packed(offsets: Offsets) -> str:
+    return b64encode(safetensors.save(dict(offsets))).decode()

@@ -8,7 +8,7 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.hypernet import ROLES, is_predicted
+from lorarar.hypernet import ROLES, add_offset, is_predicted
 from lorarar.lora import Layer, Lora, load_lora
 from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
 from lorarar.merger_format import Manifest
@@ -76,6 +76,7 @@ class Merger:
                 for array in self._inputs(name, pair[role], form, width, columns)
             ]
             m = self.run(f"{form}_{width}", arrays)
+            m = add_offset(m, name, self.manifest.layer_offsets, self.source)
             return refuse_bad_weights(m, name, content, style)
 
         names = predicted_layers(content, style, self._predicts, self.source)

@@ -18,8 +18,9 @@ from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
 from lorarar.mini.judge import Judge, save_judge
 from lorarar.pipeline import load_pipeline
 from lorarar.standin import standin_lora
+from lorarar.training.denoising import add_noise, predict
 from lorarar.training.manifest import load_manifest
-from lorarar.training.objective import merge_loss
+from lorarar.training.objective import merge_loss, together_loss
 from lorarar.training.paired import (
     attention_projections,
     carry,
@@ -144,3 +145,48 @@ def test_ziplora_lowers_the_loss_and_leaves_the_unet_as_it_was(assets):
         return found
 
     assert loss({name: torch.from_numpy(each) for name, each in m.items()}) < 0.95 * loss({})
+
+
+def test_together_is_measured_against_what_both_add_up_to(assets):
+    """Plainly: a UNet for each sum of weights, all of them dense."""
+    pipeline = load_pipeline(assets / "base")
+    unet = pipeline.unet.requires_grad_(False)
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    known = examples_of(next((assets / "loras").glob("*.safetensors")), pipeline)
+    pair = [standin_lora("mini", 4, seed, np.float32) for seed in (1, 2)]
+    shapes = attention_projections(unet)
+    generator = np.random.default_rng(0)
+    m = {n: generator.uniform(0.5, 1.5, (2, w)).astype("f4") for n, (_, w) in shapes.items()}
+    torch.manual_seed(0)
+    noisy = add_noise(scheduler, known.latents)
+    plain = {name: weight.clone() for name, weight in unet.state_dict().items()}
+
+    def with_weights(c, s):
+        weights = dict(plain)
+        for name in shapes:
+            key = f"{name.removeprefix('unet.')}.weight"
+            layers = [lora.layers[name] for lora in pair]
+            dense = [layer.up @ layer.down * layer.scale for layer in layers]
+            added = dense[0] * c(m[name][0]) + dense[1] * s(m[name][1])
+            weights[key] = plain[key] + torch.from_numpy(added.astype("f4"))
+        unet.load_state_dict(weights)
+        with torch.no_grad():
+            return predict(unet, noisy, known).double().numpy()
+
+    base = with_weights(lambda m: 0, lambda m: 0)
+    found = with_weights(lambda m: m, lambda m: m) - base
+    wanted = with_weights(lambda m: 1, lambda m: 0) + with_weights(lambda m: 0, lambda m: 1)
+    wanted -= 2 * base
+    errors = [
+        np.linalg.norm(f - w) ** 2 / np.linalg.norm(f) / np.linalg.norm(w)
+        for f, w in zip(found, wanted, strict=True)
+    ]
+    unet.load_state_dict(plain)
+    paired = pair_up(unet, list(shapes))
+    carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
+    leaves = {name: torch.from_numpy(each).requires_grad_() for name, each in m.items()}
+    torch.manual_seed(0)
+    assert together_loss(unet, paired, leaves, known, scheduler) == pytest.approx(
+        np.mean(errors), rel=1e-3
+    )
+    assert all(leaf.grad.abs().sum() > 0 for leaf in leaves.values())

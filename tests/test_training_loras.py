@@ -77,11 +77,14 @@ def test_paired_linear_equals_the_dense_formula():
             assert torch.allclose(layer(x), expected, atol=1e-4), mode
 
 
-def test_trainable_hypernetwork_equals_numpy_s():
+@pytest.mark.parametrize("offsets", [0.0, 0.1])
+def test_trainable_hypernetwork_equals_numpy_s(offsets):
     torch.manual_seed(0)
-    recipe = HypernetRecipe(hidden=16, predicts=("to_q", "to_k"))
-    net = TorchHypernet([8], recipe)
-    torch.nn.init.normal_(net.output.weight)
+    recipe = HypernetRecipe(hidden=16, predicts=("to_q", "to_k"), offsets=offsets)
+    net = TorchHypernet(LAYERS, recipe)
+    for weight in (net.output.weight, *net.offsets):
+        torch.nn.init.normal_(weight)
+    assert len(net.frozen().offsets) == (len(LAYERS) if offsets else 0)
     content, style = _random_lora(1, LAYERS), _random_lora(2, LAYERS, rank=5)
     pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
     wanted = coefficients(content, style, net.frozen())
@@ -131,6 +134,7 @@ def _train_merge_and_draw(model, world):
     options = ("--loras", world, "--model", model, "--validation-pairs", 2, "--hidden", 8)
     _invoke("train", *options, "-o", output, "--steps", 4, "--predicts", "to_q,to_v")
     assert load_hypernet(output).predicts == ("to_q", "to_v")
+    _train_on_prompts_that_name_both(options, world)
     log = (world / "hypernet.safetensors.training" / "loss.jsonl").read_text().splitlines()
     assert {key for line in log for key in json.loads(line)} == {"step", "loss", "validation"}
     assert (world / "hypernet.safetensors.training" / "loss.png").read_bytes()[1:4] == b"PNG"
@@ -140,6 +144,24 @@ def _train_merge_and_draw(model, world):
         net = ("--hypernet", output) if method == "lorarar" else ()
         said = _invoke("generate", *pair, "--method", method, *net, "-o", picture, "--steps", 2)
         assert "merged in" in said and picture.read_bytes()[1:4] == b"PNG"
+
+
+def _train_on_prompts_that_name_both(options, world):
+    """The style LoRAs need a phrase for that; every layer gets an offset."""
+    beyond = ("--objective", "together", "--offsets", 0.1, "--decay", "--steps", 4)
+    done = CliRunner().invoke(
+        cli, list(map(str, ("train", *options, *beyond, "-o", world / "x.safetensors")))
+    )
+    assert done.exit_code == 1 and 'add "phrase"' in str(done.exception)
+    manifest = json.loads((world / "manifest.json").read_text())
+    for line in manifest["loras"]:
+        if line["kind"] == "style":
+            line["phrase"] = f"in {line['file']} style"
+    (world / "manifest.json").write_text(json.dumps(manifest))
+    _invoke("train", *options, *beyond, "-o", world / "both.safetensors")
+    net = load_hypernet(world / "both.safetensors")
+    assert net.offsets and all(np.any(offset) for offset in net.offsets.values())
+    assert all(name.endswith(("to_q", "to_out.0")) for name in net.offsets)
 
 
 def test_lora_training_that_was_stopped_resumes_to_the_same_file(untrained, world, tmp_path):

@@ -56,15 +56,22 @@ def encode(pipeline: StableDiffusionXLPipeline, examples: list[Example], side: i
     for example in examples:
         pixels = read_image(example.image, side)[None].to(vae.device, vae.dtype)
         latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
-        sequence, _, summary, _ = pipeline.encode_prompt(
-            example.prompt, device=unet.device, do_classifier_free_guidance=False
-        )
+        sequence, summary = embed(pipeline, [example.prompt])
         words.append(sequence)
         pooled.append(summary)
     sizes = torch.tensor([[side, side, 0, 0, side, side]] * len(examples))
     return Examples(
         torch.cat(latents).float(), torch.cat(words), torch.cat(pooled), sizes.to(unet.device)
     )
+
+
+@torch.no_grad()
+def embed(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> tuple[Tensor, Tensor]:
+    """Return word embeddings (n, tokens, width) and pooled ones (n, width)."""
+    words, _, pooled, _ = pipeline.encode_prompt(
+        prompts, device=pipeline.unet.device, do_classifier_free_guidance=False
+    )
+    return words, pooled
 
 
 def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:

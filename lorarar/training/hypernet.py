@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import product
+from math import cos, pi
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,19 @@ import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
 
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
 from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.plot import plot_losses
-from lorarar.training.denoising import Examples, default_side, encode
+from lorarar.training.denoising import Examples, default_side, embed, encode
 from lorarar.training.images import load_examples
 from lorarar.training.loop import LOSSES, STATE, train
 from lorarar.training.lora import prepare_pipeline
 from lorarar.training.manifest import Manifest, load_manifest
-from lorarar.training.objective import merge_loss, overlap
+from lorarar.training.objective import merge_loss, overlap, together_loss
 from lorarar.training.paired import (
     Factors,
     Pair,
@@ -31,26 +33,35 @@ from lorarar.training.paired import (
     pair_up,
     pairs_of,
 )
-from lorarar.training.recipes import HypernetRecipe
+from lorarar.training.recipes import OBJECTIVES, HypernetRecipe
 
 VALIDATION_BATCHES = 4
 Names = tuple[str, str]  # of a content and a style LoRA
 
 
 class TorchHypernet(nn.Module):
-    """`lorarar.hypernet.Hypernet`, trainable; starts at the direct sum, m = 1."""
+    """`lorarar.hypernet.Hypernet`, trainable; starts at the direct sum, m = 1.
 
-    def __init__(self, widths: list[int], recipe: HypernetRecipe) -> None:
+    shapes: of the layers it predicts, (out, in).
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, int]], recipe: HypernetRecipe) -> None:
         super().__init__()
         self.predicts = recipe.predicts
+        widths = sorted({out for out, _ in shapes.values()})
         self.inputs: Any = nn.ModuleDict({str(w): nn.Linear(2 * w, recipe.hidden) for w in widths})
         self.output = nn.Linear(recipe.hidden, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.ones_(self.output.bias)
+        self.layers = list(shapes) if recipe.offsets else []
+        self.offsets = nn.ParameterList(
+            torch.zeros(2, columns) for _, columns in shapes.values() if recipe.offsets
+        )
 
     def forward(self, pairs: Mapping[str, Pair]) -> dict[str, Tensor]:
         """Map each layer's pair to its coefficients (2, in), in factored form."""
-        return {name: self._predict(pair) for name, pair in pairs.items()}
+        offsets = dict(zip(self.layers, self.offsets, strict=True))
+        return {name: self._predict(pair) + offsets.get(name, 0) for name, pair in pairs.items()}
 
     def _predict(self, pair: Pair) -> Tensor:
         width = len(pair.content[0])
@@ -66,7 +77,9 @@ class TorchHypernet(nn.Module):
             return weight, bias
 
         inputs = {int(width): arrays(linear) for width, linear in self.inputs.items()}
-        return Hypernet(inputs, arrays(self.output), self.predicts)
+        offsets = [offset.detach().cpu().numpy() for offset in self.offsets]
+        named = dict(zip(self.layers, offsets, strict=True))
+        return Hypernet(inputs, arrays(self.output), self.predicts, offsets=named)
 
 
 class Best:
@@ -102,14 +115,13 @@ def train_hypernet(
     refuse_existing(output, force)
     manifest = load_manifest(loras)
     training, validation = split_pairs(manifest, recipe)
+    _check_objective(manifest, recipe)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(model, recipe.precision, accelerator)
     side = recipe.side or default_side(pipeline)
     entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
-    examples = {
-        name: encode(pipeline, load_examples(entry.images, entry.prompt), side)
-        for name, entry in entries.items()
-    }
+    listed = {name: load_examples(entry.images, entry.prompt) for name, entry in entries.items()}
+    examples = {name: encode(pipeline, each, side) for name, each in listed.items()}
     unet = pipeline.unet.requires_grad_(False)
     if recipe.checkpointing:
         unet.enable_gradient_checkpointing()
@@ -134,39 +146,63 @@ def train_hypernet(
             for role, name in zip(ROLES, names, strict=True)
         }
 
+    def together(names: Names) -> Examples:
+        content, style = batches(names).values()
+        drawn = torch.randint(len(listed[names[0]]), (2 * recipe.batch,))
+        phrase = entries[names[1]].phrase
+        prompts = [f"{listed[names[0]][index].prompt} {phrase}" for index in drawn]
+        words, pooled = embed(pipeline, prompts)
+        return content.beside(style)._replace(words=words, pooled=pooled)
+
+    def loss_of(names: Names, m: Mapping[str, Tensor]) -> float:
+        with accelerator.autocast():
+            if recipe.objective == "together":
+                return together_loss(unet, paired, m, together(names), scheduler)
+            return merge_loss(unet, paired, m, batches(names), scheduler)
+
     def step(index: int) -> float:
         names = training[int(torch.randint(len(training), ()))]
         m = predict_for(names)
         leaves = {name: each.detach().requires_grad_() for name, each in m.items()}
-        with accelerator.autocast():
-            loss = merge_loss(unet, paired, leaves, batches(names), scheduler)
+        loss = loss_of(names, leaves)
         apart = recipe.similarity * overlap(leaves)
         apart.backward()
         optimiser.zero_grad()
         torch.autograd.backward(list(m.values()), [leaf.grad for leaf in leaves.values()])
         optimiser.step()
+        schedule.step()
         return float(accelerator.reduce(loss + apart.detach(), "mean"))
 
     @torch.no_grad()
     def validate() -> float:
         loss = 0.0
         for names in validation * VALIDATION_BATCHES:
-            with accelerator.autocast():
-                loss += merge_loss(unet, paired, predict_for(names), batches(names), scheduler)
+            loss += loss_of(names, predict_for(names))
         loss /= len(validation) * VALIDATION_BATCHES
         best.offer(loss, accelerator.unwrap_model(hypernet))
         return loss
 
     torch.manual_seed(recipe.seed)
-    hypernet: Any = TorchHypernet(sorted({out for out, _ in predicted.values()}), recipe)
+    hypernet: Any = TorchHypernet(predicted, recipe)
     scale_inputs(hypernet, [factors(name) for name in training[0]], predicted)
-    optimiser: Any = torch.optim.AdamW(hypernet.parameters(), lr=recipe.learning_rate)
+    groups: list[dict[str, Any]] = [
+        {"params": [*hypernet.inputs.parameters(), *hypernet.output.parameters()]},
+        {"params": [*hypernet.offsets.parameters()], "lr": recipe.offsets},
+    ]
+    optimiser: Any = torch.optim.AdamW(groups, recipe.learning_rate)
+    last = recipe.steps if recipe.decay else float("inf")
+    schedule = LambdaLR(optimiser, lambda index: (1 + cos(pi * index / last)) / 2)
     hypernet, optimiser = accelerator.prepare(hypernet, optimiser)
     best = Best()
     work = output.with_name(f"{output.name}.training")
     train(
         step,
-        {"hypernet": accelerator.unwrap_model(hypernet), "optimiser": optimiser, "best": best},
+        {
+            "hypernet": accelerator.unwrap_model(hypernet),
+            "optimiser": optimiser,
+            "schedule": schedule,
+            "best": best,
+        },
         recipe.steps,
         work,
         recipe.seed,
@@ -199,6 +235,19 @@ def split_pairs(manifest: Manifest, recipe: HypernetRecipe) -> tuple[list[Names]
     order = np.random.default_rng(recipe.seed).permutation(len(pairs))
     shuffled = [pairs[index] for index in order]
     return shuffled[kept:][: recipe.pairs], shuffled[:kept]
+
+
+def _check_objective(manifest: Manifest, recipe: HypernetRecipe) -> None:
+    if recipe.objective not in OBJECTIVES:
+        raise LorararError(
+            f"--objective {recipe.objective}: unknown; use one of {', '.join(OBJECTIVES)}"
+        )
+    for entry in manifest.of("style", held_out=False):
+        if recipe.objective == "together" and not entry.phrase:
+            raise LorararError(
+                f"{manifest.path}: gives '{entry.file.name}' no phrase, which --objective together "
+                'adds to prompts; add "phrase": "in ... style"'
+            )
 
 
 @torch.no_grad()

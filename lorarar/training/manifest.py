@@ -7,8 +7,9 @@ A JSON file, by custom `manifest.json` in the folder of the LoRAs; paths are rel
      "loras": [{"file": "dog.safetensors", "kind": "content", "images": "images/dog",
                 "prompt": "a zupra dog"},
                {"file": "ink.safetensors", "kind": "style", "images": "images/ink",
-                "prompt": "a cat in ink style", "held_out": true}]}
+                "prompt": "a cat in ink style", "phrase": "in ink style", "held_out": true}]}
 
+phrase: what a style LoRA's prompts end in, for training with `--objective together`.
 recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: never trained on.
 """
 
@@ -31,6 +32,7 @@ class Entry:
     images: Path
     prompt: str
     held_out: bool = False
+    phrase: str = ""
 
     @property
     def name(self) -> str:
@@ -75,8 +77,10 @@ def load_manifest(path: Path, trained: bool = True) -> Manifest:
     return Manifest(path, entries, recipe)
 
 
-def _entry(folder: Path, file: str, kind: str, images: str, prompt: str, held_out=False) -> Entry:
-    return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out))
+def _entry(
+    folder: Path, file: str, kind: str, images: str, prompt: str, held_out=False, phrase=""
+) -> Entry:
+    return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out), str(phrase))
 
 
 def _check(entry: Entry, path: Path, trained: bool) -> None:

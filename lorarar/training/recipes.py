@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from lorarar.hypernet import PUBLISHED_PROJECTIONS
 
 PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of what is not trained
+OBJECTIVES = ("published", "together")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,10 @@ class HypernetRecipe:
     similarity: lambda, the weight of |cos(m_c, m_s)|. pairs: how many random training pairs are
     used, all by default. validation_pairs: so many more are only validated on. side: in pixels,
     the model's own by default. precision: of the UNet, "no" (float32), "bf16" or "fp16".
+
+    Beyond the paper: objective "together" instead of "published" (`lorarar.training.objective`);
+    offsets: the learning rate of the layers' offsets (`lorarar.hypernet`), 0 for none; decay:
+    learning rates fall to zero along a cosine.
     """
 
     steps: int = 5000
@@ -56,3 +61,6 @@ class HypernetRecipe:
     precision: str = "no"
     checkpointing: bool = False
     save_every: int = 250
+    objective: str = OBJECTIVES[0]
+    offsets: float = 0.0
+    decay: bool = False
