@@ -75,11 +75,19 @@ class Hypernet:
 
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
-        bias = self._input(layer, width)[1]
-        np.maximum(features, -bias[:, None], out=features)
+        self._input(layer, width)
+        floor, shift = self._shifts[width]
+        np.maximum(features, floor, out=features)
+        return add_offset(self.output[0] @ features + shift, layer, self.offsets, self.source)
+
+    @cached_property
+    def _shifts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Map each width to -b, (hidden, 1), and W_out @ b + b_out, (2, 1)."""
         weight, out_bias = self.output
-        m = weight @ features + (weight @ bias + out_bias)[:, None]
-        return add_offset(m, layer, self.offsets, self.source)
+        return {
+            width: (-bias[:, None], (weight @ bias + out_bias)[:, None])
+            for width, (_, bias) in self.inputs.items()
+        }
 
     @cached_property
     def fingerprint(self) -> str:
