@@ -14,6 +14,7 @@ from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 from lorarar.prepare import check_prepared, feature
 
+WORTH_A_THREAD = 256  # out width; narrower layers are done before another thread has begun
 Coefficients = dict[str, np.ndarray]
 
 
@@ -44,7 +45,8 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
         return refuse_bad_weights(hypernet.read_out(name, width, hidden), name, content, style)
 
     names = predicted_layers(content, style, hypernet.predicted, hypernet.source)
-    return side_by_side(quietly(predict), names, cores())
+    wide = max(hypernet.inputs) >= WORTH_A_THREAD
+    return side_by_side(quietly(predict), names, cores() if wide else 1)
 
 
 def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:
