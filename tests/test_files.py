@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -322,6 +323,27 @@ def test_hypernet_round_trip_and_published_pth(tmp_path):
         assert read.fingerprint == hypernet.fingerprint
         found = coefficients(*pair, read)
         assert all(np.array_equal(found[layer], wanted[layer]) for layer in wanted)
+
+
+def test_offsets_are_kept_and_added_to_what_is_predicted(tmp_path):
+    pair = standin_lora("koala-700m", 2, seed=1), standin_lora("koala-700m", 2, seed=2)
+    plain = Hypernet.random()
+    wanted = coefficients(*pair, plain)
+    first, *others = wanted
+    offset = np.linspace(-1, 1, wanted[first].size, dtype=np.float32).reshape(2, -1)
+    path = tmp_path / "h.safetensors"
+    save_hypernet(replace(plain, offsets={first: offset}), path)
+    read = load_hypernet(path)
+    found = coefficients(*pair, read)
+    assert np.allclose(found[first], wanted[first] + offset, atol=1e-6)
+    assert all(np.array_equal(found[layer], wanted[layer]) for layer in others)
+    assert read.fingerprint != plain.fingerprint
+    save_hypernet(replace(plain, offsets={first: offset[:, 1:]}), path, force=True)
+    with pytest.raises(LorararError, match=r"h\.safetensors: layer .* columns, but .* trained for"):
+        coefficients(*pair, load_hypernet(path))
+    save_hypernet(replace(plain, offsets={first: offset[0]}), path, force=True)
+    with pytest.raises(LorararError, match=r"h\.safetensors: weights of mismatched shapes"):
+        load_hypernet(path)
 
 
 def test_which_projections_are_predicted_is_kept_with_the_hypernetwork(tmp_path):

@@ -51,7 +51,7 @@ LORA_RECIPE = {
 # benchmarks/ablations.py for what each change is worth.
 HYPERNET_RECIPE = HypernetRecipe(
     steps=800,
-    hidden=64,
+    hidden=16,
     batch=2,
     precision="bf16",
     predicts=("to_q", "to_k", "to_v", "to_out.0"),
