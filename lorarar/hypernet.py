@@ -75,7 +75,7 @@ class Hypernet:
 
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
-        self._input(layer, width)
+        self._input(layer, width)  # refuses a width that it does not know
         floor, shift = self._shifts[width]
         np.maximum(features, floor, out=features)
         return add_offset(self.output[0] @ features + shift, layer, self.offsets, self.source)

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
 from lorarar.errors import LorararError
@@ -64,9 +65,11 @@ class Manifest:
         try:
             fields = json.loads(text or "")
             if fields["format"] == FORMAT:
-                return cls(**fields)
+                manifest = cls(**fields)
+                _ = manifest.layer_offsets
+                return manifest
             reason = f"format {fields['format']}, but this version reads {FORMAT}"
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, SafetensorError) as error:
             reason = f"no manifest of an exported hypernetwork: {error}"
         raise LorararError(f"{path}: {reason}; export it again with this version")
 

@@ -232,6 +232,14 @@ def test_foreign_and_newer_artefacts_are_refused(backend, artefacts, tmp_path):
     refused(path, backend, r"format lorarar\.merger\.7")
 
 
+@pytest.mark.parametrize("offsets", ["AAAA", "no base64", "////////////"])
+def test_damaged_offsets_are_refused(offsets):
+    whole = Manifest.of(HYPERNET, "fp32")
+    assert np.array_equal(whole.layer_offsets[f"{BLOCK}.attn1.to_q"], OFFSET)
+    with pytest.raises(LorararError, match="no manifest of an exported hypernetwork"):
+        Manifest.parse(replace(whole, offsets=offsets).to_json(), Path("x.onnx"))
+
+
 def test_unknown_missing_and_unrunnable_backends_say_why(tmp_path):
     path = tmp_path / "merger.onnx"
     refused(path, "onnxruntime", "does not exist")
