@@ -22,24 +22,18 @@ from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.pipeline import EMBEDDED
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.loop import LOSSES
+from lorarar.training.recipes import HypernetRecipe
 
-QUERY_AND_OUT = ("to_q", "to_out.0")
-PUBLISHED = {
-    "hidden": 128,
-    "predicts": QUERY_AND_OUT,
-    "learning_rate": 0.01,
-    "objective": "published",
-    "offsets": 0.0,
-    "decay": False,
-}
+METHOD = ("hidden", "predicts", "similarity", "learning_rate", "objective", "offsets", "decay")
+PUBLISHED = {name: getattr(HypernetRecipe, name) for name in METHOD}
 CHANGES: dict[str, dict] = {
     "as shipped": {},
-    "as published": PUBLISHED | {"similarity": 0.01},
-    "as published, lambda 0": PUBLISHED,
+    "as published": PUBLISHED,
+    "as published, lambda 0": PUBLISHED | {"similarity": 0.0},
     "published objective": {"objective": "published"},
     "no offsets": {"offsets": 0.0},
     "offsets alone": {"learning_rate": 0.0},
-    "predicts q, out": {"predicts": QUERY_AND_OUT},
+    "predicts q, out": {"predicts": HypernetRecipe.predicts},
     "hidden 64": {"hidden": 64},
     "lambda 0.01": {"similarity": 0.01},
     "20 pairs": {"pairs": 20},

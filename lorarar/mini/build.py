@@ -3,7 +3,7 @@
 python -m lorarar.mini.build -o FOLDER
 
 Each stage that is finished is kept, and one that was stopped goes on where it was. On 2 cores of an
-AMD EPYC: judge and autoencoder 25 minutes, base 60, LoRAs 50, hypernetwork 2.
+AMD EPYC: judge and autoencoder 25 minutes, base 60, LoRAs 50, hypernetwork 4.
 """
 
 import json
