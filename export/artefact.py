@@ -1,23 +1,19 @@
-"""What the exporters share: checking that an artefact is right, reporting it, the command line."""
+"""What the hypernetwork's exporters share: checking that an artefact is right, reporting it."""
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
-import typer
 from rich.console import Console
 from rich.table import Table
 
-from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.export.hypernet_module import example_inputs
-from lorarar.hypernet import ROLES, Hypernet, load_hypernet
+from lorarar.hypernet import ROLES, Hypernet
 from lorarar.merger_format import Manifest
 from lorarar.numeric import widen
-from lorarar.runtime.merger import Run
+from lorarar.runtime.backends import Run
 
 # Relative errors that fail an export; int8 rounds the input weights to 1/254 of a row's largest.
 FLOORS = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
@@ -104,26 +100,3 @@ def show(report: ExportReport) -> None:
     console.print(f"{report.path}: {report.megabytes:.2f} MB, exported in {report.seconds:.1f} s")
     if report.note:
         console.print(report.note)
-
-
-Exporter = Callable[[Hypernet, Path, str, bool], ExportReport]
-
-
-def run_command(export: Exporter, default_output: str) -> None:
-    """Parse the command line of an exporter that is run by path, export, and print the report."""
-
-    def command(
-        hypernet: Annotated[
-            Path | None, typer.Option(help="checkpoint; an untrained stand-in if not given")
-        ] = None,
-        output: Annotated[Path, typer.Option("--output", "-o")] = Path(default_output),
-        dtype: Annotated[str, typer.Option(help=f"one of {', '.join(FLOORS)}")] = "fp32",
-        force: Annotated[bool, typer.Option("--force", help="replace what exists")] = False,
-    ) -> None:
-        """Export the hypernetwork, verify what was written, and print error, size and time."""
-        if hypernet is None:
-            console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
-        loaded = load_hypernet(hypernet) if hypernet else Hypernet.random()
-        show(export(loaded, output, dtype, force))
-
-    run_script(command)

@@ -1,4 +1,5 @@
-"""Export the hypernetwork to Core ML: one .mlpackage with a function per form and width.
+"""Export to Core ML: a whole pipeline with --model (see `coreml_pipeline`), else the hypernetwork,
+as one .mlpackage with a function per form and width.
 
 Core ML predicts on macOS only. Elsewhere the package is converted and its spec checked, and the
 tool says so; nothing here has been predicted with on macOS yet.
@@ -16,13 +17,20 @@ import coremltools as ct
 import numpy as np
 from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
+from lorarar.command import run_script
 from lorarar.errors import LorararError
-from lorarar.export.artefact import (
-    ExportReport,
-    GraphReport,
-    run_command,
-    size_in_megabytes,
-    verify,
+from lorarar.export.artefact import ExportReport, GraphReport, size_in_megabytes, verify
+from lorarar.export.command import (
+    Dtype,
+    Force,
+    Format,
+    HypernetPath,
+    ModelName,
+    Output,
+    Quantize,
+    RandomWeights,
+    Side,
+    export,
 )
 from lorarar.export.hypernet_module import LARGEST_RANK, export_graph
 from lorarar.files import refuse_existing, write_folder_atomically
@@ -114,6 +122,23 @@ def _convert(hypernet: Hypernet, name: str, manifest: Manifest) -> ct.models.MLM
     return ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
 
 
+FORMAT = Format(export_hypernet, "merger.mlpackage", "fp16", "lorarar.export.coreml_pipeline")
+
+
+def main(
+    model: ModelName = None,
+    random_weights: RandomWeights = None,
+    quantize: Quantize = "fp16",
+    side: Side = 0,
+    hypernet: HypernetPath = None,
+    output: Output = None,
+    dtype: Dtype = "fp32",
+    force: Force = False,
+) -> None:
+    """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""
+    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side)
+
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    run_command(export_hypernet, "merger.mlpackage")
+    run_script(main)

@@ -1,14 +1,30 @@
-"""Export the hypernetwork to ExecuTorch: one .pte with a method per form and width, on XNNPACK."""
+"""Export to ExecuTorch: a whole pipeline with --model (see `executorch_pipeline`), else the
+hypernetwork, as one .pte with a method per form and width, on XNNPACK."""
 
 import logging
 import time
 import warnings
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
 
-from lorarar.export.artefact import ExportReport, run_command, size_in_megabytes, verify
+from lorarar.command import run_script
+from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
+from lorarar.export.command import (
+    Dtype,
+    Force,
+    Format,
+    HypernetPath,
+    ModelName,
+    Output,
+    Quantize,
+    RandomWeights,
+    Side,
+    export,
+)
 from lorarar.export.hypernet_module import export_graph
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
@@ -43,6 +59,25 @@ def export_hypernet(
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
 
 
+FORMAT = Format(export_hypernet, "merger.pte", "fp32", "lorarar.export.executorch_pipeline")
+
+
+def main(
+    model: ModelName = None,
+    random_weights: RandomWeights = None,
+    quantize: Quantize = "int8",
+    delegate: Annotated[str, typer.Option(help="with a model: who computes")] = "xnnpack",
+    side: Side = 0,
+    hypernet: HypernetPath = None,
+    output: Output = None,
+    dtype: Dtype = "fp32",
+    force: Force = False,
+) -> None:
+    """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""
+    options = {"delegate": delegate, "side": side}
+    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, **options)
+
+
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    run_command(export_hypernet, "merger.pte")
+    run_script(main)

@@ -1,7 +1,8 @@
-"""Export the hypernetwork to ONNX: all forms and widths in one file, for one session.
+"""Export to ONNX: a whole pipeline with --model (see `onnx_pipeline`), else the hypernetwork.
 
-Each input is an overridable initializer that is empty by default, so that a run feeds the inputs
-of one graph only and asks for its output `<form>_<width>.m`.
+The hypernetwork's forms and widths are all in one file, for one session. Each input is an
+overridable initializer that is empty by default, so that a run feeds the inputs of one graph only
+and asks for its output `<form>_<width>.m`.
 """
 
 import logging
@@ -9,12 +10,26 @@ import tempfile
 import time
 import warnings
 from pathlib import Path
+from typing import Annotated
 
 import onnx
 import torch
+import typer
 from onnx import ModelProto, TensorProto, helper
 
-from lorarar.export.artefact import ExportReport, run_command, size_in_megabytes, verify
+from lorarar.command import run_script
+from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
+from lorarar.export.command import (
+    Dtype,
+    Force,
+    Format,
+    HypernetPath,
+    ModelName,
+    Output,
+    Quantize,
+    RandomWeights,
+    export,
+)
 from lorarar.export.hypernet_module import export_all_graphs
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
@@ -77,6 +92,26 @@ def _empty(value: onnx.ValueInfoProto) -> TensorProto:
     return helper.make_tensor(value.name, kind.elem_type, shape, [])
 
 
+FORMAT = Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.onnx_pipeline")
+
+
+def main(
+    model: ModelName = None,
+    random_weights: RandomWeights = None,
+    quantize: Quantize = "int8",
+    psnr: Annotated[
+        float | None,
+        typer.Option(help="with int4: widen the most sensitive layers until images reach these dB"),
+    ] = None,
+    hypernet: HypernetPath = None,
+    output: Output = None,
+    dtype: Dtype = "fp32",
+    force: Force = False,
+) -> None:
+    """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
+    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr)
+
+
 if __name__ == "__main__":
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    run_command(export_hypernet, "merger.onnx")
+    run_script(main)

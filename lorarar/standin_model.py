@@ -30,6 +30,11 @@ def standin_pipeline(base: Base, dtype: torch.dtype, side: int = 128) -> StableD
 
     side: of the UNet's latents, an eighth of the picture's.
     """
+    return standin_rest(base, standin_unet(base, dtype, side), dtype, side)
+
+
+def standin_rest(base: Base, unet: Any, dtype: torch.dtype, side: int) -> StableDiffusionXLPipeline:
+    """Build the same around a given UNet."""
     torch.manual_seed(0)
     tokenizer = make_tokenizer()
     widths = base.cross_attention - base.pooled, base.pooled
@@ -41,4 +46,4 @@ def standin_pipeline(base: Base, dtype: torch.dtype, side: int = 128) -> StableD
         latent_channels=4,
         sample_size=8 * side,
     ).to(dtype)
-    return assemble(tokenizer, first, second, standin_unet(base, dtype, side), vae)
+    return assemble(tokenizer, first, second, unet, vae)

@@ -1,6 +1,5 @@
 """Merging through an exported hypernetwork, whatever engine runs it."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from lorarar.merger_format import Manifest
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
-
-Run = Callable[[str, list[np.ndarray]], np.ndarray]
+from lorarar.runtime.backends import Run
 
 
 @dataclass(frozen=True)

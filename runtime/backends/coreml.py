@@ -8,7 +8,7 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
-from lorarar.runtime.merger import Run
+from lorarar.runtime.backends import Run
 
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:

@@ -16,7 +16,7 @@ from executorch.runtime import Method, Runtime, Verification
 
 from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
-from lorarar.runtime.merger import Run
+from lorarar.runtime.backends import Run
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")

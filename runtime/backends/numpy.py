@@ -6,7 +6,7 @@ import numpy as np
 
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.merger_format import Manifest
-from lorarar.runtime.merger import Run
+from lorarar.runtime.backends import Run
 
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:

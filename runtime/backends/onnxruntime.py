@@ -1,4 +1,4 @@
-"""ONNX Runtime: one session over all graphs; a run feeds one graph and asks for its output only."""
+"""ONNX Runtime: a session per file. Of a hypernetwork's graphs a run feeds and fetches one."""
 
 from pathlib import Path
 
@@ -7,22 +7,14 @@ import onnxruntime
 
 from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
-from lorarar.runtime.merger import Run
+from lorarar.pipeline_format import Stage
+from lorarar.runtime.backends import Run, RunStage, Tensors
 
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open an .onnx file on the CPU, one thread per run."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    try:
-        session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
-        text = session.get_modelmeta().custom_metadata_map.get("manifest")
-    except Exception as error:  # its exceptions derive from Exception alone
-        reason = " ".join(str(error).split())[:200]
-        raise LorararError(f"{path}: not a usable ONNX file ({reason}); export it again") from error
+    session = _open(path, 1)
+    text = session.get_modelmeta().custom_metadata_map.get("manifest")
     manifest = Manifest.parse(text, path)
     names = {
         graph: [f"{graph}.{part}" for part in manifest.inputs(form)]
@@ -36,3 +28,34 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
         return session.run([f"{graph}.m"], feeds, only_this_graph)[0]
 
     return manifest, run, threads
+
+
+def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
+    """Open one part of a pipeline; factors that are not fed have rank 0."""
+    session = _open(path, threads)
+
+    def run(feeds: Tensors) -> Tensors:
+        try:
+            answers = session.run(stage.outputs, feeds)
+        except Exception as error:  # as above
+            raise LorararError(f"{path}: cannot be run ({_reason(error)})") from error
+        return dict(zip(stage.outputs, answers, strict=True))
+
+    return run
+
+
+def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions derive from Exception alone
+        raise LorararError(
+            f"{path}: not a usable ONNX file, or too large for the memory here "
+            f"({_reason(error)}); export it again"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

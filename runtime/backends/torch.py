@@ -8,7 +8,7 @@ import torch
 
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.merger_format import Manifest
-from lorarar.runtime.merger import Run
+from lorarar.runtime.backends import Run
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")

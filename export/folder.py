@@ -1,0 +1,120 @@
+"""What every exported pipeline's folder holds beside its programs, and how it is reported."""
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from lorarar.bases import base_of
+from lorarar.errors import LorararError
+from lorarar.export.artefact import console
+from lorarar.export.parts import ENCODERS, Model, pixels_per_latent
+from lorarar.export.slots import LARGEST_RANK
+from lorarar.pipeline_format import Pipeline, Stage, hash_files
+
+COPIED = ("model_index.json", "scheduler", "tokenizer", "tokenizer_2")
+
+
+@dataclass(frozen=True)
+class PartReport:
+    """One part of an exported pipeline. error: relative to torch in float32, None if not run."""
+
+    name: str
+    megabytes: float
+    error: float | None
+
+
+@dataclass(frozen=True)
+class PipelineReport:
+    path: Path
+    parts: list[PartReport]
+    megabytes: float
+    seconds: float
+    notes: list[str]
+
+
+def copy_rest(model: Model, folder: Path) -> None:
+    """Copy tokenizers, the scheduler's configuration and the pipeline's index.
+
+    Raises LorararError if the model lacks one.
+    """
+    for name in COPIED:
+        source, target = model.folder / name, folder / name
+        if not source.exists():
+            raise LorararError(f"{source}: is missing; get the model again")
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copyfile(source, target)
+
+
+def write_manifest(
+    model: Model,
+    folder: Path,
+    engine: str,
+    quantize: str,
+    parts: dict[str, list[Stage]],
+    slots: dict[str, tuple[int, int]],
+    slot_dtype: str,
+    side: int,
+    fixed_rank: bool,
+    merger: str | None,
+) -> None:
+    """Describe a filled folder in its `lorarar.json`, with the hash of every file."""
+    unet, vae = model.config("unet"), model.config("vae")
+    index = json.loads((model.folder / "model_index.json").read_bytes())
+    encoders = {name: model.config(name) for name in ENCODERS}
+    base = base_of(slots)
+    assert base is not None  # slots_of has refused all others
+    Pipeline(
+        engine,
+        quantize,
+        base,
+        model.identity,
+        slots,
+        slot_dtype,
+        LARGEST_RANK,
+        fixed_rank,
+        encoders["text_encoder"]["max_position_embeddings"],
+        {
+            name: f"hidden_states.{config['num_hidden_layers'] - 1}"
+            for name, config in encoders.items()
+        },
+        index.get("force_zeros_for_empty_prompt", True),
+        unet["in_channels"],
+        side,
+        pixels_per_latent(model),
+        vae["scaling_factor"],
+        parts,
+        merger,
+        hash_files(folder),
+    ).save(folder)
+
+
+def check_disk(path: Path, wanted: int) -> None:
+    """Raise LorararError unless `wanted` bytes are free where `path` will be."""
+    try:
+        free = shutil.disk_usage(path.absolute().parent).free
+    except OSError as error:
+        raise LorararError(f"{path}: cannot be written ({error}); choose another place") from error
+    if free < wanted:
+        raise LorararError(
+            f"{path}: needs {wanted / 1e9:.2f} GB, but {free / 1e9:.2f} GB are free; "
+            "make room or choose another place"
+        )
+
+
+def show_pipeline(report: PipelineReport) -> None:
+    table = Table("part", "MB", "relative error")
+    for part in report.parts:
+        error = "not run" if part.error is None else f"{part.error:.1e}"
+        table.add_row(part.name, f"{part.megabytes:.1f}", error)
+    console.print(table)
+    console.print(
+        f"{report.path}: {report.megabytes:.1f} MB, exported in {report.seconds:.1f} s",
+        soft_wrap=True,
+    )
+    for note in report.notes:
+        console.print(note, soft_wrap=True)

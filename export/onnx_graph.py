@@ -1,0 +1,108 @@
+"""Tracing a part to ONNX without its weights, and writing it with each weight as it is made."""
+
+import warnings
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from onnxscript.optimizer import optimize_ir
+from torch._subclasses.fake_tensor import FakeTensor
+
+from lorarar.errors import LorararError
+from lorarar.export.parts import Part
+from lorarar.export.slots import example_factors, factor_names, rank_axis
+from lorarar.export.stored import Recipe
+
+OPSET = 21  # the first whose DequantizeLinear and Cast know all that is used here
+DATA = "model.onnx_data"
+FOLDED = 64  # bytes; what is larger is a weight, to be stored as it is
+
+
+def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
+    """Trace a part, built under a FakeTensorMode, with its axes and its factors' ranks dynamic."""
+    factors = list(factor_names(part.slots))
+    arguments: tuple[Any, ...] = tuple(part.inputs.values())
+    shapes: tuple[Any, ...] = tuple(_dynamic(part.axes[name]) for name in part.inputs)
+    if factors:
+        rank = torch.export.Dim("rank", min=1, max=1024)
+        arguments += (example_factors(part.slots, factor_dtype),)
+        shapes += ([{rank_axis(name): rank} for name in factors],)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            torch.export.export(part.module, arguments, dynamic_shapes=shapes, strict=False),
+            dynamo=True,
+            verbose=False,
+            optimize=False,  # it would look for the weights
+            opset_version=OPSET,
+            input_names=[*part.inputs, *factors],
+            output_names=part.outputs,
+        )
+    assert program is not None  # the exporter's result without a file name
+    return program.model
+
+
+def _dynamic(axes: dict[int, str]) -> dict[int, Any]:
+    """Sides of latents are halved twice and doubled again; a batch of 64 takes other code."""
+    dimensions = {
+        "batch": torch.export.Dim("batch", max=63),
+        "tokens": torch.export.Dim("tokens", max=1024),
+        "height": 4 * torch.export.Dim("height", max=256),
+        "width": 4 * torch.export.Dim("width", max=256),
+    }
+    return {axis: dimensions[name] for axis, name in axes.items()}
+
+
+def fill(model: ir.Model, recipe: Recipe, source: Path) -> int:
+    """Tell the model how each of its tensors is made; returns their bytes.
+
+    Raises LorararError if the model's weights lack one.
+    """
+    total = 0
+    for name, value in model.graph.initializers.items():
+        held = getattr(value.const_value, "raw", None)
+        if not isinstance(held, FakeTensor):
+            continue
+        if name not in recipe:
+            raise LorararError(f"{source}: lacks the weight '{name}'; get the model again")
+        assert value.dtype is not None and value.shape is not None
+        make = partial(_made, recipe, name, value.dtype.numpy(), tuple(value.shape.numpy()))
+        value.const_value = ir.LazyTensor(make, value.dtype, value.shape, name=name)
+        total += value.const_value.nbytes
+    optimize_ir(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
+    return total
+
+
+def _made(recipe: Recipe, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> ir.Tensor:
+    array = recipe[name]()
+    if array.shape != shape:
+        raise LorararError(
+            f"weight '{name}' is {array.shape}, but the model's config.json wants {shape}; "
+            "get the model again"
+        )
+    return ir.Tensor(np.ascontiguousarray(array, dtype), name=name)
+
+
+def open_slots(model: ir.Model, factors: Iterable[str]) -> None:
+    """Give each factor a default of rank 0, so that a run without a LoRA need not feed it."""
+    inputs = {value.name: value for value in model.graph.inputs}
+    for name in factors:
+        value = inputs[name]
+        assert value.dtype is not None and value.shape is not None
+        shape = [size if isinstance(size, int) else 0 for size in value.shape]
+        empty = np.zeros(shape, value.dtype.numpy())
+        value.const_value = ir.Tensor(empty, name=name)
+        value.shape = ir.Shape([size or None for size in empty.shape])  # each its own rank
+        model.graph.register_initializer(value)
+
+
+def write(model: ir.Model, folder: Path, progress: Any) -> None:
+    """Write model.onnx and its weights beside it, one tensor at a time."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()  # the exporter's stack traces, with this machine's paths
+    folder.mkdir(parents=True, exist_ok=True)
+    ir.save(model, folder / "model.onnx", external_data=DATA, callback=progress)

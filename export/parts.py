@@ -1,0 +1,224 @@
+"""The parts of an SDXL-class pipeline as modules with named inputs and outputs, ready to trace."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
+
+from lorarar.bases import Shape
+from lorarar.errors import LorararError
+from lorarar.export.slots import SlottedUNet, example_factors, factor_names, slots_of
+from lorarar.export.weights import Weights, folder_weights
+
+Axes = dict[int, str]  # dimension: its name; "height" and "width" are of latents
+ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+
+
+@dataclass(frozen=True)
+class Model:
+    """A diffusers folder, whose UNet's weights may come from elsewhere.
+
+    identity: of the UNet's weights, a hash or the seed that they are drawn from.
+    """
+
+    folder: Path
+    identity: str
+    unet_weights: Weights
+
+    def config(self, part: str) -> dict[str, Any]:
+        """Raises LorararError if the part's config.json is missing or damaged."""
+        path = self.folder / part / "config.json"
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError) as error:
+            raise LorararError(f"{path}: unusable ({error}); get the model again") from error
+
+
+@dataclass(frozen=True)
+class Part:
+    """A module that takes `inputs` in order, then, if it has slots, a list of their factors.
+
+    inputs: examples by name; core: the submodule that `weights` are named for; axes: each
+    input's dynamic dimensions; constants: buffers that are no weights.
+    """
+
+    name: str
+    module: nn.Module
+    core: str
+    weights: Weights
+    inputs: dict[str, Tensor]
+    outputs: list[str]
+    axes: dict[str, Axes]
+    slots: dict[str, Shape] = field(default_factory=dict)
+    constants: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.core}." if self.core else ""
+
+    def load(self) -> nn.Module:
+        """Copy the weights into the module, one at a time, in float32.
+
+        Raises LorararError if one is missing or misshapen.
+        """
+        for name, parameter in self.module.get_submodule(self.core).named_parameters():
+            weight = np.asarray(self.weights[name]) if name in self.weights else np.empty(0)
+            if weight.shape != parameter.shape:
+                raise LorararError(
+                    f"{self.name}: weight '{name}' is missing or not {tuple(parameter.shape)}, as "
+                    "its config.json wants; get the model again"
+                )
+            parameter.copy_(torch.from_numpy(weight.astype(np.float32)))
+        return self.module
+
+
+def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+    """The UNet with its LoRA slots; side: of the latents, the model's own if 0.
+
+    Raises LorararError if it is of no SDXL-class base.
+    """
+    config = model.config("unet")
+    if config.get("addition_embed_type") != "text_time":
+        raise LorararError(f"{model.folder}: its UNet is not SDXL's; give an SDXL-class model")
+    unet = UNet2DConditionModel.from_config(config).eval().requires_grad_(False)
+    slots = slots_of(unet, model.folder)
+    side = side or config["sample_size"]
+    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    tokens = model.config("text_encoder")["max_position_embeddings"]
+    inputs = {
+        "sample": torch.zeros(batch, config["in_channels"], side, side),
+        "timestep": torch.zeros(1),
+        "encoder_hidden_states": torch.zeros(batch, tokens, config["cross_attention_dim"]),
+        "text_embeds": torch.zeros(batch, pooled),
+        "time_ids": torch.zeros(batch, 6),
+    }
+    axes: dict[str, Axes] = {
+        "sample": {0: "batch", 2: "height", 3: "width"},
+        "timestep": {},
+        "encoder_hidden_states": {0: "batch", 1: "tokens"},
+        "text_embeds": {0: "batch"},
+        "time_ids": {0: "batch"},
+    }
+    module, weights = SlottedUNet(unet, slots), model.unet_weights
+    return Part("unet", module, "unet", weights, inputs, ["out_sample"], axes, slots)
+
+
+def encoder_part(name: str, model: Model, batch: int = 2, side: int = 0) -> Part:
+    """A text encoder; gives every hidden state, as SDXL reads the last but one."""
+    config = CLIPTextConfig(**model.config(name))
+    config.dtype = torch.float32
+    encoder = ENCODERS[name](config).eval().requires_grad_(False)
+    answers = ("last_hidden_state", "pooler_output")  # diffusers takes what is pooled and first
+    if name == "text_encoder_2":
+        answers = ("text_embeds", "last_hidden_state")
+    hidden = [f"hidden_states.{index}" for index in range(config.num_hidden_layers)]
+    tokens = config.max_position_embeddings
+    return Part(
+        name,
+        _Encoder(encoder, answers),
+        "encoder",
+        folder_weights(model.folder / name),
+        {"input_ids": torch.zeros(batch, tokens, dtype=torch.int64)},
+        [*answers, *hidden],
+        {"input_ids": {0: "batch"}},
+        constants={"encoder.text_model.embeddings.position_ids": lambda: np.arange(tokens)[None]},
+    )
+
+
+def decoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+    """The VAE's decoder, from latents that are divided by the scaling factor already."""
+    vae = _vae(model)
+    side = side or model.config("unet")["sample_size"]
+    inputs = {"latent_sample": torch.zeros(batch, vae.config.latent_channels, side, side)}
+    axes: dict[str, Axes] = {"latent_sample": {0: "batch", 2: "height", 3: "width"}}
+    weights = folder_weights(model.folder / "vae")
+    return Part("vae_decoder", _Decoder(vae), "", weights, inputs, ["sample"], axes)
+
+
+def vae_encoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+    """The VAE's encoder; gives mean and log variance, side by side in the channels."""
+    vae = _vae(model)
+    side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
+    inputs = {"sample": torch.zeros(batch, vae.config.in_channels, side, side)}
+    axes: dict[str, Axes] = {"sample": {0: "batch"}}
+    weights = folder_weights(model.folder / "vae")
+    return Part("vae_encoder", _VaeEncoder(vae), "", weights, inputs, ["latent_parameters"], axes)
+
+
+BUILDERS: dict[str, Callable[..., Part]] = {
+    "unet": unet_part,
+    "text_encoder": partial(encoder_part, "text_encoder"),
+    "text_encoder_2": partial(encoder_part, "text_encoder_2"),
+    "vae_decoder": decoder_part,
+    "vae_encoder": vae_encoder_part,
+}
+
+
+def random_inputs(part: Part, model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Draw a part's inputs and small LoRA factors for checking it; seeded."""
+    generator = torch.Generator().manual_seed(1)
+
+    def drawn(shape: Any) -> Tensor:
+        return torch.randn(shape, generator=generator)
+
+    inputs = {name: drawn(example.shape) for name, example in part.inputs.items()}
+    if "timestep" in inputs:
+        inputs["timestep"] = torch.tensor([500.0])
+        inputs["time_ids"] = torch.full_like(inputs["time_ids"], 512.0)
+    if "input_ids" in inputs:
+        words = model.config(part.name)["vocab_size"]
+        shape = inputs["input_ids"].shape
+        inputs["input_ids"] = torch.randint(words, shape, generator=generator)
+    names = factor_names(part.slots)
+    examples = example_factors(part.slots, torch.float32)
+    factors = {
+        name: drawn(example.shape) * 0.05 for name, example in zip(names, examples, strict=True)
+    }
+    return inputs, factors
+
+
+def pixels_per_latent(model: Model) -> int:
+    return int(2 ** (len(model.config("vae")["block_out_channels"]) - 1))
+
+
+def _vae(model: Model) -> Any:
+    return AutoencoderKL.from_config(model.config("vae")).eval().requires_grad_(False)
+
+
+class _Encoder(nn.Module):
+    def __init__(self, encoder: nn.Module, answers: tuple[str, str]):
+        super().__init__()
+        self.encoder, self.answers = encoder, answers
+
+    def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
+        answer = self.encoder(input_ids, output_hidden_states=True)
+        return *(answer[name] for name in self.answers), *answer.hidden_states[:-1]
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae: Any):
+        super().__init__()
+        self.post_quant_conv, self.decoder = vae.post_quant_conv, vae.decoder
+
+    def forward(self, latent_sample: Tensor) -> Tensor:
+        if self.post_quant_conv is not None:
+            latent_sample = self.post_quant_conv(latent_sample)
+        return self.decoder(latent_sample)
+
+
+class _VaeEncoder(nn.Module):
+    def __init__(self, vae: Any):
+        super().__init__()
+        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+
+    def forward(self, sample: Tensor) -> Tensor:
+        moments = self.encoder(sample)
+        return moments if self.quant_conv is None else self.quant_conv(moments)

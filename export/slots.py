@@ -1,0 +1,94 @@
+"""LoRA slots: the attention projections of a UNet take a LoRA's factors at run time."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lorarar.bases import BASES, SHAPES, Shape, base_of
+from lorarar.errors import LorararError
+
+EXAMPLE_RANK = 3
+LARGEST_RANK = 512
+
+
+class SlottedUNet(nn.Module):
+    """Each attention projection gives W x + up @ (down @ x), its factors being inputs.
+
+    The inputs are named and shaped as in a canonical LoRA file, `unet.<layer>.lora_A.weight`
+    (rank, in) and `.lora_B.weight` (out, rank), with alpha and the coefficients m folded in.
+    """
+
+    def __init__(self, unet: nn.Module, slots: dict[str, Shape]):
+        super().__init__()
+        self.unet = unet
+        self.given = _Given()
+        self.layers = list(slots)
+        for name in slots:
+            unet.get_submodule(name).register_forward_hook(self.given.hook(name))
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        factors: list[Tensor],
+    ) -> Tensor:
+        pairs = zip(factors[::2], factors[1::2], strict=True)
+        self.given.factors = dict(zip(self.layers, pairs, strict=True))
+        about = {"text_embeds": text_embeds, "time_ids": time_ids}
+        return self.unet(
+            sample, timestep, encoder_hidden_states, added_cond_kwargs=about, return_dict=False
+        )[0]
+
+
+class _Given:
+    """What the slots hold during a call; no module, so that tracing does not look inside."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+
+    def hook(self, name: str) -> Any:
+        def add_lora(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+            down, up = self.factors[name]
+            return output + inputs[0] @ down.to(output.dtype).T @ up.to(output.dtype).T
+
+        return add_lora
+
+
+def slots_of(unet: nn.Module, source: object) -> dict[str, Shape]:
+    """Map the attention projections of a diffusers UNet to their shapes (out, in).
+
+    Raises LorararError if these are of no SDXL-class base.
+    """
+    found: dict[str, Shape] = {
+        name: (layer.out_features, layer.in_features)
+        for name, layer in unet.named_modules()
+        if ".attn" in name and isinstance(layer, nn.Linear)
+    }
+    base = base_of(found)
+    if base is None or len(found) != len(SHAPES[base]):
+        raise LorararError(
+            f"{source}: its UNet's attention layers fit no SDXL-class base ({', '.join(BASES)})"
+        )
+    return found
+
+
+def factor_names(slots: dict[str, Shape]) -> Iterator[str]:
+    for name in slots:
+        yield f"unet.{name}.lora_A.weight"
+        yield f"unet.{name}.lora_B.weight"
+
+
+def rank_axis(factor: str) -> int:
+    return 0 if ".lora_A." in factor else 1
+
+
+def example_factors(slots: dict[str, Shape], dtype: torch.dtype) -> list[Tensor]:
+    return [
+        torch.zeros(shape, dtype=dtype)
+        for out, width in slots.values()
+        for shape in ((EXAMPLE_RANK, width), (out, EXAMPLE_RANK))
+    ]

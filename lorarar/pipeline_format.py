@@ -1,0 +1,137 @@
+"""What an exported pipeline looks like from outside: shared by `export/` and `runtime/`.
+
+A folder with `lorarar.json`, this manifest, beside the files that it lists. Each part of the
+pipeline (unet, text_encoder, text_encoder_2, vae_decoder, perhaps vae_encoder) is a list of
+stages that run one after another. A stage takes tensors by name, of the part's inputs or of
+earlier stages' outputs, and its layers' LoRA factors, named as in a canonical LoRA file.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from lorarar.bases import Shape
+from lorarar.errors import LorararError
+from lorarar.files import sha256
+
+FORMAT = "lorarar.pipeline.1"
+NAME = "lorarar.json"
+ENGINES = ("onnx", "executorch", "coreml")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One program. inputs: name -> [dtype, shape] (null where dynamic), in the program's order;
+    layers: whose factors follow, down then up for each."""
+
+    file: str
+    inputs: dict[str, tuple[str, list[int | None]]]
+    outputs: list[str]
+    layers: list[str]
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What a runtime must know of an exported folder.
+
+    base: see `lorarar.bases`; identity: of the UNet's weights; slots: attention projections
+    (without "unet.") -> (out, in); slot_dtype: of their factors; rank: the largest, padded to
+    where fixed_rank; penultimate: the output of each text encoder that the UNet reads, scaling:
+    of latents; side: of latents, in cells of `pixels` pixels; files: path -> [bytes, sha256].
+    """
+
+    engine: str
+    quantize: str
+    base: str
+    identity: str
+    slots: dict[str, Shape]
+    slot_dtype: str
+    rank: int
+    fixed_rank: bool
+    tokens: int
+    penultimate: dict[str, str]
+    zeros_for_empty: bool
+    channels: int
+    side: int
+    pixels: int
+    scaling: float
+    parts: dict[str, list[Stage]]
+    merger: str | None
+    files: dict[str, tuple[int, str]]
+    format: str = FORMAT
+
+    def save(self, folder: Path) -> None:
+        (folder / NAME).write_text(json.dumps(asdict(self), indent=1))
+
+
+def hash_files(folder: Path) -> dict[str, tuple[int, str]]:
+    """Map every file below `folder` to its size and SHA-256."""
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_size, sha256(path))
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != NAME
+    }
+
+
+def read_pipeline(folder: Path) -> Pipeline:
+    """Read a folder's manifest.
+
+    Raises LorararError if there is none, if it is damaged, or of a format unknown here.
+    """
+    path = folder / NAME
+    try:
+        fields = json.loads(path.read_bytes())
+        if fields.get("format") == FORMAT:
+            return _parse(fields)
+        reason = f"format {fields.get('format')}, but this version reads {FORMAT}"
+    except OSError as error:
+        reason = f"no exported pipeline ({error.strerror})"
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = f"damaged ({error!r})"
+    raise LorararError(f"{path}: {reason}; export the model again with this version")
+
+
+def _parse(fields: dict[str, Any]) -> Pipeline:
+    parts = {
+        part: [
+            Stage(
+                _inside(stage["file"]),
+                {name: (dtype, shape) for name, (dtype, shape) in stage["inputs"].items()},
+                list(stage["outputs"]),
+                list(stage["layers"]),
+            )
+            for stage in stages
+        ]
+        for part, stages in fields["parts"].items()
+    }
+    slots = {name: (int(out), int(width)) for name, (out, width) in fields["slots"].items()}
+    files = {_inside(name): (int(size), str(sha)) for name, (size, sha) in fields["files"].items()}
+    return Pipeline(**fields | {"parts": parts, "slots": slots, "files": files})
+
+
+def _inside(name: str) -> str:
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise ValueError(f"'{name}' is outside the folder")
+    return name
+
+
+def check_files(folder: Path, pipeline: Pipeline, hashes: bool = True) -> None:
+    """Raise LorararError unless every listed file is there, of its size and with its hash."""
+    checks: list[tuple[str, Callable[[Path], object], int]] = [
+        ("size", lambda path: path.stat().st_size, 0)
+    ]
+    if hashes:
+        checks.append(("SHA-256", sha256, 1))
+    for name, wanted in pipeline.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise LorararError(f"{path}: is missing; export the model again")
+        for what, measure, index in checks:
+            if measure(path) != wanted[index]:
+                raise LorararError(
+                    f"{path}: its {what} is not what {NAME} says, so it is damaged; "
+                    "export the model again"
+                )
