@@ -17,9 +17,9 @@ from lorarar.benchmarks.pictures import measure, tasks_of
 from lorarar.benchmarks.quality import open_studio, summarise
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.embedded import EMBEDDED
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.build import HYPERNET_RECIPE
-from lorarar.pipeline import EMBEDDED
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.loop import LOSSES
 from lorarar.training.recipes import HypernetRecipe

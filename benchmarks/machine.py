@@ -5,6 +5,8 @@ import gc
 import os
 import platform
 import statistics
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -14,7 +16,10 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.errors import LorararError
+
 SAMPLE_SECONDS = 0.002
+WATCH_SECONDS = 0.02
 MATMUL_SIZE = 2048
 COPY_BYTES = 256 << 20
 
@@ -128,3 +133,23 @@ def private_megabytes() -> float:
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def run_and_watch(command: list[str]) -> tuple[float, float]:
+    """Return a command's seconds and the most memory it held, in GB (Linux).
+
+    Raises LorararError if it fails.
+    """
+    started, most = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said)
+        # Not `ru_maxrss`, in which a child starts with what its parent held.
+        status = Path(f"/proc/{process.pid}/status")
+        while process.poll() is None:
+            lines = [line for line in status.read_text().splitlines() if "VmHWM" in line]
+            most = int(lines[0].split()[1]) if lines else most
+            time.sleep(WATCH_SECONDS)
+        if process.returncode:
+            said.seek(0)
+            raise LorararError(f"{' '.join(command)} failed: {said.read().strip()[-500:]}")
+    return time.perf_counter() - started, most * 1024 / 1e9

@@ -16,10 +16,11 @@ from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import SINGLE, WAYS, Result, Studio, Task, measure, tasks_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
-from lorarar.pipeline import EMBEDDED, load_pipeline
+from lorarar.pipeline import load_pipeline
 from lorarar.plot import plot_pictures
 from lorarar.training.manifest import load_manifest
 

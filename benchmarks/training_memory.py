@@ -4,10 +4,8 @@ python benchmarks/training_memory.py --base koala-700m
 """
 
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +15,9 @@ import torch
 import typer
 
 from lorarar.bases import BASES, Base, attention_shapes
-from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.machine import describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
-from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
 from lorarar.save import save_lora
@@ -30,7 +27,6 @@ from lorarar.training.images import write_examples
 from lorarar.training.manifest import FORMAT
 
 BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
-WATCH_SECONDS = 0.02
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
 NOTE = (
     "peak: most memory the whole command held, loading included, with gradient checkpointing, "
@@ -83,26 +79,6 @@ def write_loras(folder: Path, base: Base, rank: int) -> None:
             line = {"file": f"{name}.safetensors", "kind": kind, "images": "images", "prompt": name}
             loras.append(line)
     (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "loras": loras}))
-
-
-def run_and_watch(command: list[str]) -> tuple[float, float]:
-    """Return a command's seconds and the most memory it held, in GB (Linux).
-
-    Raises LorararError if it fails.
-    """
-    started, most = time.perf_counter(), 0
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said)
-        # Not `ru_maxrss`, in which a child starts with what its parent held.
-        status = Path(f"/proc/{process.pid}/status")
-        while process.poll() is None:
-            lines = [line for line in status.read_text().splitlines() if "VmHWM" in line]
-            most = int(lines[0].split()[1]) if lines else most
-            time.sleep(WATCH_SECONDS)
-        if process.returncode:
-            said.seek(0)
-            raise LorararError(f"{' '.join(command)} failed: {said.read().strip()[-500:]}")
-    return time.perf_counter() - started, most * 1024 / 1e9
 
 
 def main(

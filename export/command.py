@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from lorarar.embedded import HYPERNET
 from lorarar.export.artefact import FLOORS, ExportReport, console, show
 from lorarar.hypernet import Hypernet, load_hypernet
 
@@ -53,16 +54,8 @@ def export(
 ) -> None:
     """Export what was asked for, verify it, and print error, size and time."""
     if model or random_weights:
-        _export_folder(
-            form,
-            model,
-            random_weights,
-            quantize,
-            hypernet,
-            output or Path("exported"),
-            force,
-            options,
-        )
+        folder = output or Path("exported")
+        export_folder(form, model, random_weights, quantize, hypernet, folder, force, **options)
         return
     if hypernet is None:
         console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
@@ -70,7 +63,7 @@ def export(
     show(form.export_hypernet(loaded, output or Path(form.merger), dtype, force))
 
 
-def _export_folder(
+def export_folder(
     form: Format,
     model: str | None,
     random_weights: str | None,
@@ -78,15 +71,14 @@ def _export_folder(
     hypernet: Path | None,
     output: Path,
     force: bool,
-    options: dict[str, Any],
+    **options: Any,
 ) -> None:
     """Export a pipeline, with the hypernetwork given or the embedded model's own."""
     from lorarar.export.folder import show_pipeline
     from lorarar.export.source import EMBEDDED_NAME, open_model
-    from lorarar.pipeline import EMBEDDED
 
     if hypernet is None and model == EMBEDDED_NAME:
-        hypernet = EMBEDDED / "hypernet.safetensors"
+        hypernet = HYPERNET
     with open_model(model, random_weights) as opened:
         export_pipeline = import_module(form.pipeline).export_pipeline
         merger = partial(_write_merger, form, load_hypernet(hypernet)) if hypernet else None

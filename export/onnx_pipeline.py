@@ -40,6 +40,7 @@ ENCODER_WIDTHS = {"none": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int8"
 # Relative errors that fail an export, of one call with random inputs and factors.
 FLOORS = {"none": 1e-4, "fp16": 1e-3, "int8": 1e-1, "int4": 5e-1}
 CHECKED = 500e6  # parameters; what is larger is not run in torch at export
+CHECKED_SIDE = 16  # of the latents
 WriteMerger = Callable[[Path], object]
 
 
@@ -155,7 +156,7 @@ def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport
     megabytes = size_in_megabytes(folder)
     if sum(parameter.numel() for parameter in part.module.parameters()) > CHECKED:
         return PartReport(part.name, megabytes, None)
-    real = BUILDERS[part.name](model)
+    real = BUILDERS[part.name](model, 1, CHECKED_SIDE)
     inputs, factors = random_inputs(real, model)
     with torch.no_grad():
         wanted = real.load()(*inputs.values(), *([[*factors.values()]] if factors else []))

@@ -12,11 +12,11 @@ import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from lorarar.bases import BASES, unet_config
+from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.export.parts import Model
 from lorarar.export.weights import folder_weights, random_weights
 from lorarar.files import sha256
-from lorarar.pipeline import EMBEDDED
 from lorarar.standin_model import standin_rest
 
 EMBEDDED_NAME = "mini"
@@ -43,7 +43,7 @@ def open_model(name: str | None, random_base: str | None) -> Iterator[Model]:
 
 def _folder(name: str) -> Path:
     if name == EMBEDDED_NAME:
-        return EMBEDDED / "base"
+        return BASE
     if Path(name).is_dir():
         return Path(name)
     try:

@@ -122,13 +122,14 @@ def _convert(hypernet: Hypernet, name: str, manifest: Manifest) -> ct.models.MLM
     return ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
 
 
+QUANTIZE = "fp16"
 FORMAT = Format(export_hypernet, "merger.mlpackage", "fp16", "lorarar.export.coreml_pipeline")
 
 
 def main(
     model: ModelName = None,
     random_weights: RandomWeights = None,
-    quantize: Quantize = "fp16",
+    quantize: Quantize = QUANTIZE,
     side: Side = 0,
     hypernet: HypernetPath = None,
     output: Output = None,

@@ -59,13 +59,14 @@ def export_hypernet(
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
 
 
+QUANTIZE = "int8"
 FORMAT = Format(export_hypernet, "merger.pte", "fp32", "lorarar.export.executorch_pipeline")
 
 
 def main(
     model: ModelName = None,
     random_weights: RandomWeights = None,
-    quantize: Quantize = "int8",
+    quantize: Quantize = QUANTIZE,
     delegate: Annotated[str, typer.Option(help="with a model: who computes")] = "xnnpack",
     side: Side = 0,
     hypernet: HypernetPath = None,

@@ -92,13 +92,14 @@ def _empty(value: onnx.ValueInfoProto) -> TensorProto:
     return helper.make_tensor(value.name, kind.elem_type, shape, [])
 
 
+QUANTIZE = "int8"
 FORMAT = Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.onnx_pipeline")
 
 
 def main(
     model: ModelName = None,
     random_weights: RandomWeights = None,
-    quantize: Quantize = "int8",
+    quantize: Quantize = QUANTIZE,
     psnr: Annotated[
         float | None,
         typer.Option(help="with int4: widen the most sensitive layers until images reach these dB"),

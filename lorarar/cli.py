@@ -1,6 +1,7 @@
 """The command line: parse, call the library, print."""
 
 import sys
+import time
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -10,9 +11,11 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from lorarar.cli_device import device
 from lorarar.cli_training import Force, Kind, Model, Output, training
+from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
-from lorarar.files import refuse_existing
+from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
@@ -25,6 +28,7 @@ from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
 cli.add_typer(training)
+cli.add_typer(device)
 console = Console()
 say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
 
@@ -90,10 +94,27 @@ def generate(
     seed: int = 0,
     steps: Annotated[int, typer.Option(min=1)] = 20,
     guidance: float = 5.0,
+    exported: Annotated[
+        Path | None, typer.Option(help="draw with this exported pipeline, without torch")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="with --exported")] = "onnxruntime",
     force: Force = False,
 ) -> None:
     """Merge a content and a style LoRA and draw a prompt with both."""
     refuse_existing(output, force)
+    if exported:
+        if model or hypernet:
+            raise LorararError("--exported has its own model and hypernetwork; drop the others")
+        from lorarar.runtime.pipeline import Pipeline
+
+        pipeline = Pipeline.load(exported, backend)
+        started = time.perf_counter()
+        pipeline.set_pair(find_lora(content), find_lora(style), method=method.value)
+        seconds = time.perf_counter() - started
+        picture = pipeline.generate(prompt, None, steps, guidance, seed)
+        write_atomically(output, lambda file: picture.save(file, "PNG"), force)
+        say(f"{output}: drawn on {backend}, {method.value} swapped in {seconds * 1e3:.1f} ms")
+        return
     from lorarar.generate import generate
     from lorarar.pipeline import save_picture
 

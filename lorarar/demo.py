@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from lorarar.embedded import HYPERNET, LORAS
 from lorarar.generate import merged_into
 from lorarar.hypernet import ROLES, Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import Coefficients, coefficients
 from lorarar.mini.world import SUBJECTS, describe
-from lorarar.pipeline import EMBEDDED, draw, load_pipeline, put_lora
+from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.plot import plot_pictures
 from lorarar.runtime import load_merger
 from lorarar.training.manifest import load_manifest
@@ -38,8 +39,8 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
 
     Raises LorararError if `output` exists and is not to be replaced, or cannot be written.
     """
-    manifest = load_manifest(EMBEDDED / "loras")
-    hypernet = load_hypernet(EMBEDDED / "hypernet.safetensors")
+    manifest = load_manifest(LORAS)
+    hypernet = load_hypernet(HYPERNET)
     pipeline = load_pipeline()
     held_out = (manifest.of(role, held_out=True) for role in ROLES)
     table = Table("content", "style", *(f"{method}, ms" for method in METHODS), "four pictures, s")

@@ -10,12 +10,13 @@ from typing import Any
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
+from lorarar.embedded import HYPERNET, find_lora
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
 from lorarar.methods import METHODS, merge
-from lorarar.pipeline import EMBEDDED, draw, load_pipeline, put_lora
+from lorarar.pipeline import draw, load_pipeline, put_lora
 
 DRAWING_METHODS = (*METHODS, "klora")
 
@@ -35,17 +36,6 @@ class Drawn:
 
     picture: Tensor
     merge_seconds: float
-
-
-def find_lora(name: str | Path) -> Path:
-    """Return the file, or the embedded LoRA of that name.
-
-    Raises LorararError if there is neither.
-    """
-    path, embedded = Path(name), EMBEDDED / "loras" / f"{name}.safetensors"
-    if path.exists() or not embedded.exists():
-        return path
-    return embedded
 
 
 def generate(
@@ -68,7 +58,7 @@ def generate(
     pair = [load_lora(find_lora(name)) for name in (content, style)]
     pipeline = load_pipeline(model)
     if hypernet is None and model is None:
-        hypernet = EMBEDDED / "hypernet.safetensors"
+        hypernet = HYPERNET
     options = {"hypernet": load_hypernet(hypernet) if hypernet else None, "model": model}
     with merged_into(pipeline, pair[0], pair[1], method, **options) as ready:
         picture = draw(pipeline, [prompt], [seed], steps, guidance, **ready.arguments)[0]

@@ -11,12 +11,12 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.files import write_atomically
 from lorarar.lora import Lora
 from lorarar.save import tensors_of
 
-EMBEDDED = Path(__file__).parent / "mini" / "assets"
 ADAPTER = "merged"
 
 
@@ -27,7 +27,7 @@ def load_pipeline(
 
     Raises LorararError if it is missing, damaged or of another class.
     """
-    source = str(model or EMBEDDED / "base")
+    source = str(model or BASE)
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:

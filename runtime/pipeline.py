@@ -13,7 +13,7 @@ from PIL import Image
 
 from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
-from lorarar.merge import weighted_sum
+from lorarar.methods import merge
 from lorarar.parallel import cores
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.pipeline_format import Stage, check_files, read_pipeline
@@ -118,16 +118,20 @@ class Pipeline:
         style: str | Path,
         content_scale: float = 1.0,
         style_scale: float = 1.0,
+        method: str = "lorarar",
     ) -> None:
-        """Merge two LoRAs, plain or prepared, by the exported hypernetwork, and draw with both.
+        """Merge two LoRAs and draw with both.
+
+        method: "lorarar", by the exported hypernetwork and from plain or prepared LoRAs, or
+        another of `lorarar.methods`.
 
         Raises LorararError if they do not fit, or if the folder has no hypernetwork.
         """
         paths = Path(content), Path(style)
-        key = (*map(_stamp, paths), content_scale, style_scale)
+        key = (*map(_stamp, paths), content_scale, style_scale, method)
         with self.lock:
             self.factors = self._recall(
-                key, partial(self._merge, paths, content_scale, style_scale)
+                key, partial(self._merge, paths, content_scale, style_scale, method)
             )
 
     def generate(
@@ -249,14 +253,19 @@ class Pipeline:
         )
         return {name: self.factors[name] for name in names if name in self.factors}
 
-    def _merge(self, paths: tuple[Path, Path], content_scale: float, style_scale: float) -> Factors:
+    def _merge(
+        self, paths: tuple[Path, Path], content_scale: float, style_scale: float, method: str
+    ) -> Factors:
+        content, style = (load_lora(path, canonical_only=True) for path in paths)
+        scales = {"content_scale": content_scale, "style_scale": style_scale}
+        if method != "lorarar":
+            return self._factors(merge(content, style, method, **scales))
         if self.merger is None:
             raise LorararError(
-                f"{self.folder}: has no hypernetwork; export it with --hypernet, or load one LoRA"
+                f"{self.folder}: has no hypernetwork; export it with --hypernet, or use "
+                "another method"
             )
-        content, style = (load_lora(path, canonical_only=True) for path in paths)
-        m = self.merger.coefficients(content, style)
-        return self._factors(weighted_sum(content, style, m, content_scale, style_scale))
+        return self._factors(self.merger.merge(content, style, **scales))
 
     def _read_factors(self, path: Path) -> Factors:
         return self._factors(load_lora(path, canonical_only=True))

@@ -15,13 +15,20 @@ from lorarar.errors import LorararError
 Predict = Callable[[np.ndarray, float], np.ndarray]  # scaled latents, timestep -> UNet's answer
 Draw = Callable[[tuple[int, ...]], np.ndarray]  # shape -> unit Gaussian noise, float32
 
-UNSUPPORTED = (
-    "trained_betas",
-    "rescale_betas_zero_snr",
-    "use_karras_sigmas",
-    "use_exponential_sigmas",
-    "use_beta_sigmas",
-)
+SUPPORTED: dict[str, tuple] = {
+    "prediction_type": ("epsilon", "v_prediction"),
+    "timestep_spacing": ("leading", "trailing", "linspace"),
+    "final_sigmas_type": ("zero",),
+    "interpolation_type": ("linear",),
+    "timestep_type": ("discrete",),
+    "trained_betas": (None,),
+    "rescale_betas_zero_snr": (False, None),
+    "use_karras_sigmas": (False, None),
+    "use_exponential_sigmas": (False, None),
+    "use_beta_sigmas": (False, None),
+    "use_lu_lambdas": (False, None),
+    "use_flow_sigmas": (False, None),
+}
 BETAS: dict[str, Callable[[float, float, int], np.ndarray]] = {
     "linear": np.linspace,
     "scaled_linear": lambda start, end, count: np.linspace(start**0.5, end**0.5, count) ** 2,
@@ -49,27 +56,29 @@ class Diffusion:
         Raises LorararError if one is missing or not supported.
         """
         try:
-            betas = BETAS[config["beta_schedule"]](
-                config["beta_start"], config["beta_end"], config["num_train_timesteps"]
+            start, end, count = (
+                config[name] for name in ("beta_start", "beta_end", "num_train_timesteps")
             )
+            if not (0 < start <= end < 1 and count > 1):
+                raise ValueError(f"betas {start} to {end} in {count} steps")
+            products = np.cumprod(1 - BETAS[config["beta_schedule"]](start, end, count))
             prediction = config.get("prediction_type", "epsilon")
-            spacing = config.get("timestep_spacing", "leading")
+            spacing = config["timestep_spacing"]  # its default differs among schedulers
             offset = int(config.get("steps_offset", 0))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LorararError(
                 f"{source}: no configuration of a scheduler known here ({error!r}); "
                 "export the model again"
             ) from error
-        odd = [name for name in UNSUPPORTED if config.get(name)]
-        if prediction not in ("epsilon", "v_prediction"):
-            odd.append(f"prediction_type {prediction}")
-        if spacing not in ("leading", "trailing", "linspace"):
-            odd.append(f"timestep_spacing {spacing}")
+        odd = [
+            f"{name} {config[name]}"
+            for name, values in SUPPORTED.items()
+            if name in config and config[name] not in values
+        ]
         if odd:
             raise LorararError(
                 f"{source}: {', '.join(odd)} is not supported; use the torch pipeline"
             )
-        products = np.cumprod(1 - betas)
         return cls(np.sqrt((1 - products) / products), prediction, spacing, offset)
 
     def sigma(self, times: np.ndarray) -> np.ndarray:
@@ -108,7 +117,11 @@ def euler(
 def dpm_2m(
     predict: Predict, noise: np.ndarray, diffusion: Diffusion, steps: int, draw: Draw
 ) -> Iterator[np.ndarray]:
-    """DPM-Solver++(2M), the last step of first order (Lu et al. 2211.01095, algorithm 2)."""
+    """DPM-Solver++(2M), the last step of first order (Lu et al. 2211.01095, algorithm 2).
+
+    Moves to r x + (1 - r) (x_0 + (x_0 - x_0 before) h / (2 h before)), where r is the ratio of
+    the next sigma to this one and h = -log r. Arguments, yields and errors as of `euler`.
+    """
     times = _times(diffusion, steps, steps + (diffusion.spacing != "trailing")).round()
     sigmas = np.append(diffusion.sigma(times), 0)
     x: np.ndarray = noise * np.float32((sigmas[0] ** 2 + 1) ** 0.5)
@@ -129,12 +142,17 @@ def dpm_2m(
 def lcm(
     predict: Predict, noise: np.ndarray, diffusion: Diffusion, steps: int, draw: Draw
 ) -> Iterator[np.ndarray]:
-    """Multistep consistency sampling, for LCM models (Luo et al. 2310.04378, algorithm 3)."""
-    if not 1 <= steps <= LCM_TRAINED_STEPS:
-        raise LorararError(f"steps {steps}: lcm takes 1 to {LCM_TRAINED_STEPS}")
-    apart = len(diffusion.sigmas) // LCM_TRAINED_STEPS
-    trained = np.arange(LCM_TRAINED_STEPS, 0, -1) * apart - 1
-    times = trained[np.linspace(0, LCM_TRAINED_STEPS, steps, endpoint=False).astype(int)]
+    """Multistep consistency sampling, for LCM models (Luo et al. 2310.04378, algorithm 3).
+
+    Moves to c_out x_0 + c_skip x, noised again by `draw` unless it is the last step. Arguments,
+    yields and errors as of `euler`; the spacing is always that of LCM's training.
+    """
+    limit = min(LCM_TRAINED_STEPS, len(diffusion.sigmas))
+    if not 1 <= steps <= limit:
+        raise LorararError(f"steps {steps}: lcm takes 1 to {limit}")
+    apart = len(diffusion.sigmas) // limit
+    trained = np.arange(limit, 0, -1) * apart - 1
+    times = trained[np.linspace(0, limit, steps, endpoint=False).astype(int)]
     sigmas = diffusion.sigma(times)
     x: np.ndarray = noise * np.float32((sigmas[0] ** 2 + 1) ** 0.5)
     for index, (time, sigma) in enumerate(zip(times, sigmas, strict=True)):
@@ -159,4 +177,4 @@ def _times(diffusion: Diffusion, steps: int, parts: int) -> np.ndarray:
         return np.linspace(0, count - 1, parts)[::-1][:steps]
     if diffusion.spacing == "leading":
         return np.arange(parts)[::-1][:steps] * (count // parts) + float(diffusion.offset)
-    return np.arange(count, 0, -count / steps).round() - 1
+    return np.arange(count, 0, -count / steps)[:steps].round() - 1  # rounding may give one more

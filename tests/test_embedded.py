@@ -8,10 +8,11 @@ from matplotlib.image import imread
 from test_cli import run
 
 from lorarar import demo, load_hypernet, load_lora, merge
+from lorarar.embedded import EMBEDDED
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
-from lorarar.pipeline import EMBEDDED, draw, load_pipeline, put_lora
+from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.training.manifest import Manifest, load_manifest
 
 MEGABYTE = 1_000_000

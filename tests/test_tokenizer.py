@@ -2,66 +2,119 @@
 
 import json
 import shutil
+from functools import cache
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import CLIPTokenizer
 
+from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
-from lorarar.pipeline import EMBEDDED
 from lorarar.runtime.tokenizer import load_tokenizer
 
-FOLDERS = [EMBEDDED / "base" / name for name in ("tokenizer", "tokenizer_2")]
+FOLDERS = {name: EMBEDDED / "base" / name for name in ("tokenizer", "tokenizer_2")}
 TEXTS = [
     "",
+    "   ",
     "a votol cup on grass in neon style",
     "A  Red\tCUP,\nit's 42 o'clock!",
-    "don't we'll they're I've I'm he'd cat's",
-    "Ärger über Öl, façade, naïve, ß",
-    "a (cup:1.3) -- 3.14 #1 ... ?!",
+    "wow! a cup!! hi !there !",
+    "don't we'll they're I've I'm he'd cat's IT'S",
+    "Ärger über Öl, façade, naïve, ß, e\u0301, İstanbul, ΟΔΟΣ",
+    "a (cup:1.3) -- 3.14 #1 ... ?! ½ ² ①",
     "word " * 200,
-    "a cat 🐈 and 猫",
-    "<|endoftext|> inside <|startoftext|>",
+    "x" * 500,
+    "a cat 🐈 a family 👨\u200d👩\u200d👧 and 猫cat猫",
+    "zero\u200bwidth, nul\x00, next\x85line, lost\ufffd",
+    "<|endoftext|> inside <|startoftext|>A Cup<|ENDOFTEXT|>",
 ]
+FOLDS_TO_A_LETTER = "\u0345"  # a mark that transformers' regex takes for a letter
+loaded = cache(load_tokenizer)
+twin = cache(CLIPTokenizer.from_pretrained)
 
 
-def twin(folder):
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-
-    def ids(text):
-        length = tokenizer.model_max_length
-        return tokenizer(text, padding="max_length", truncation=True, max_length=length).input_ids
-
-    return ids
-
-
-@pytest.mark.parametrize("folder", FOLDERS)
-@pytest.mark.parametrize("text", TEXTS)
-def test_gives_the_ids_of_transformers(folder, text):
-    assert load_tokenizer(folder)(text)[0].tolist() == twin(folder)(text)
-
-
-@given(st.text(st.characters(codec="latin-1", categories=["L", "N", "P", "S", "Zs"]), max_size=40))
-def test_gives_the_ids_of_transformers_for_western_text(text):
-    assert load_tokenizer(FOLDERS[0])(text)[0].tolist() == twin(FOLDERS[0])(text)
-
-
-def test_pads_with_what_the_folder_says(tmp_path):
-    folder = shutil.copytree(FOLDERS[0], tmp_path / "tokenizer")
+@pytest.fixture(scope="session")
+def folders(tmp_path_factory):
+    """The embedded tokenizers, and one that pads with "!" as SDXL's second does."""
+    bang = shutil.copytree(FOLDERS["tokenizer"], tmp_path_factory.mktemp("pads") / "tokenizer")
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
-        about = json.loads((folder / name).read_text())
-        (folder / name).write_text(json.dumps(about | {"pad_token": "!"}))
-    assert load_tokenizer(folder)("a cup")[0].tolist() == twin(folder)("a cup")
-    assert load_tokenizer(folder)("a cup")[0, -1] == load_tokenizer(folder).words.token_to_id("!")
+        change(bang / name, pad_token="!")
+    return FOLDERS | {"pads with !": bang}
+
+
+def change(path, **fields):
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def assert_same(folder, text):
+    length = twin(folder).model_max_length
+    wanted = twin(folder)(text, padding="max_length", truncation=True, max_length=length)
+    assert loaded(folder)(text)[0].tolist() == wanted.input_ids
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "pads with !"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_gives_the_ids_of_transformers(name, text, folders):
+    assert_same(folders[name], text)
+
+
+@pytest.mark.parametrize("name", [*FOLDERS, "pads with !"])
+@settings(derandomize=True, deadline=None, max_examples=300)
+@given(text=st.text(st.characters(exclude_characters=FOLDS_TO_A_LETTER), max_size=12))
+def test_gives_the_ids_of_transformers_for_any_text(name, folders, text):
+    assert_same(folders[name], text)
+
+
+def test_gives_one_row_of_int64(folders):
+    ids = loaded(folders["tokenizer"])("a cup")
+    assert (ids.shape, ids.dtype) == ((1, 16), "int64")
+
+
+def test_an_exclamation_mark_in_the_prompt_is_padding_where_padding_is_one(folders):
+    assert loaded(folders["pads with !"])("!")[0, 1] == 0
+    assert loaded(folders["tokenizer"])("!")[0, 1] == 256
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return shutil.copytree(FOLDERS["tokenizer"], tmp_path / "tokenizer")
+
+
+def test_the_configuration_alone_names_special_tokens(folder):
+    (folder / "special_tokens_map.json").unlink()
+    assert_same(folder, "a red cup")
+
+
+def test_without_added_tokens_the_map_names_special_tokens(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    del config["added_tokens_decoder"]
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    change(folder / "special_tokens_map.json", pad_token="!")
+    assert_same(folder, "a red cup!")
+    assert loaded(folder).pad == 0
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_a_missing_or_damaged_file_is_one_line(tmp_path, name):
-    folder = shutil.copytree(FOLDERS[0], tmp_path / "tokenizer")
+def test_a_missing_or_damaged_file_is_one_line(name, folder):
     (folder / name).write_text("{")
-    with pytest.raises(LorararError, match="no usable tokenizer"):
+    with pytest.raises(LorararError, match=r"tokenizer: no usable tokenizer .*export it again$"):
         load_tokenizer(folder)
     (folder / name).unlink()
-    with pytest.raises(LorararError, match="no usable tokenizer"):
+    with pytest.raises(LorararError, match=r"tokenizer: no usable tokenizer .*export it again$"):
+        load_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"pad_token": "absent"}, "vocab.json lacks one of"),
+        ({"eos_token": None}, "eos_token|NoneType"),
+        ({"model_max_length": 10**30}, "model_max_length"),
+        ({"model_max_length": 1}, "model_max_length 1"),
+    ],
+)
+def test_a_configuration_that_cannot_be_is_refused(fields, said, folder):
+    change(folder / "tokenizer_config.json", **fields)
+    with pytest.raises(LorararError, match=said):
         load_tokenizer(folder)

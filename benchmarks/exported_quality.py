@@ -1,0 +1,140 @@
+"""Does quantising change the pictures? Exported pipelines beside torch, same noise, judged.
+
+python benchmarks/exported_quality.py --exported onnx-int8 --exported onnx-int4
+"""
+
+from pathlib import Path
+from statistics import mean, median
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from lorarar.benchmarks.export_size import alone
+from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.pictures import GUIDANCE, STEPS, Task, prompts_of
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
+from lorarar.embedded import EMBEDDED, HYPERNET, LORAS, find_lora
+from lorarar.hypernet import load_hypernet
+from lorarar.lora import load_lora
+from lorarar.methods import merge
+from lorarar.mini.judge import ask, load_judge
+from lorarar.pipeline import draw, load_pipeline, put_lora
+from lorarar.pipeline_format import read_pipeline
+from lorarar.runtime.pipeline import ENGINES, Pipeline
+from lorarar.training.manifest import load_manifest
+
+NOTES = [
+    "class, plain: share of the base's pictures that the judge finds right; both: of held-out "
+    "pairs, merged by LoRA.rar, subject and style; PSNR: of all pictures, beside torch in float32 "
+    "with the same noise, after all steps and 8 bits a channel.",
+]
+
+
+def tasks(pairs: int, images: int) -> list[tuple[Task, list[str]]]:
+    """The base's pictures, then as many of each of the first held-out pairs, one style each."""
+    manifest = load_manifest(LORAS)
+    content, style = ([e.name for e in manifest.of(kind, True)] for kind in ("content", "style"))
+    chosen = [Task("lorarar", *pair) for pair in zip(content, style, strict=True)][:pairs]
+    base = Task("base", None, None)
+    return [(task, prompts_of(task, images)) for task in (base, *chosen)]
+
+
+def by_torch(work: list[tuple[Task, list[str]]], side: int, channels: int) -> list[np.ndarray]:
+    """Draw every prompt with its number as seed; (images, side, side, 3) uint8 for each task."""
+    pipeline, hypernet = load_pipeline(), load_hypernet(HYPERNET)
+    drawn = []
+    for task, prompts in work:
+        if task.content and task.style:
+            pair = [load_lora(find_lora(name)) for name in (task.content, task.style)]
+            put_lora(pipeline, merge(pair[0], pair[1], hypernet=hypernet))
+        pictures = []
+        for seed, prompt in enumerate(prompts):
+            noise = np.random.default_rng(seed).standard_normal(
+                (1, channels, side, side), np.float32
+            )
+            latents = torch.from_numpy(noise)
+            picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
+            pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
+        drawn.append(np.stack(pictures))
+    return drawn
+
+
+def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) -> list[np.ndarray]:
+    """The same by an exported pipeline."""
+    engine = read_pipeline(folder).engine
+    backend = next(name for name, form in ENGINES.items() if form == engine)
+    pipeline = Pipeline.load(folder, backend, threads)
+    drawn = []
+    for task, prompts in track(work, folder.name, console=Console(stderr=True)):
+        if task.content and task.style:
+            pipeline.set_pair(find_lora(task.content), find_lora(task.style))
+        pictures = [
+            np.asarray(pipeline.generate(prompt, None, STEPS, GUIDANCE, seed))
+            for seed, prompt in enumerate(prompts)
+        ]
+        drawn.append(np.stack(pictures))
+    return drawn
+
+
+def judged(
+    name: str,
+    work: list[tuple[Task, list[str]]],
+    drawn: list[np.ndarray],
+    wanted: list[np.ndarray],
+    megabytes: float | None,
+) -> dict[str, Any]:
+    judge = load_judge(EMBEDDED / "judge.safetensors")
+    said = [ask(judge, torch.from_numpy(each).permute(0, 3, 1, 2) / 255) for each in drawn]
+    classes = [prompt.split()[2] for prompt in work[0][1]]
+    right = {
+        "class": mean(a == b for a, b in zip(said[0]["class"], classes, strict=True)),
+        "plain": mean(answer == "plain" for answer in said[0]["style"]),
+        "both": mean(
+            subject == task.content and style == task.style
+            for (task, _), answers in zip(work[1:], said[1:], strict=True)
+            for subject, style in zip(answers["subject"], answers["style"], strict=True)
+        ),
+    }
+    ratios = [
+        psnr(one, other)
+        for found, reference in zip(drawn, wanted, strict=True)
+        for one, other in zip(found, reference, strict=True)
+    ]
+    decibels = {"median_psnr_db": median(ratios), "lowest_psnr_db": min(ratios)}
+    return {"name": name, "mb": megabytes} | right | decibels
+
+
+def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
+    """10 log10(1 / mean squared error) in dB, of 8-bit pictures; 99 where they are the same."""
+    error = np.square((found.astype(np.float32) - wanted) / 255).mean()
+    return float(-10 * np.log10(error)) if error else 99.0
+
+
+def main(
+    exported: Annotated[list[Path], typer.Option(help="may be given several times")],
+    pairs: Annotated[int, typer.Option(min=1, max=6)] = 6,
+    images: Annotated[int, typer.Option(min=1, help="of the base, and of each pair")] = 48,
+    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+) -> None:
+    """Draw with the embedded model, and let the judge look."""
+    work = tasks(pairs, images)
+    torch.set_num_threads(threads)
+    about = read_pipeline(exported[0])
+    wanted = by_torch(work, about.side, about.channels)
+    rows = [judged("torch, float32", work, wanted, wanted, None)]
+    for folder in exported:
+        size = sum(size for size, _ in read_pipeline(folder).files.values()) / 1e6
+        drawn = alone(by_export, work, folder, threads)
+        rows.append(judged(folder.name, work, drawn, wanted, size))
+    settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
+    publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,252 @@
+"""Loading, steps, and swapping LoRAs: what was exported beside torch, optimum and OpenVINO.
+
+python benchmarks/pipeline_latency.py
+"""
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from lorarar.benchmarks.machine import describe, run_and_watch
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
+from lorarar.embedded import HYPERNET, LORAS
+from lorarar.hypernet import load_hypernet
+from lorarar.lora import load_lora
+from lorarar.methods import merge
+from lorarar.parallel import cores
+from lorarar.pipeline_format import read_pipeline
+from lorarar.save import save_lora
+
+PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
+PROMPT = "a votol cup on grass in neon style"
+EXPORTS = {"onnx": ("none", "int8", "int4"), "executorch": ("none", "int8")}
+BACKENDS = {"onnx": "onnxruntime", "executorch": "executorch"}
+SWAPS = 9
+NOTES = [
+    "load: from imported packages to a usable pipeline; first step: from the prompt to the first "
+    "step's end; step: median, with guidance; peak: the process's most memory.",
+    "swap: a merged LoRA's file, in turn with another; in torch load_lora_weights and fuse_lora. "
+    "pair: two LoRA files merged by the hypernetwork and swapped in. Each file is in the page "
+    "cache, none is kept from an earlier swap.",
+    "OpenVINO runs the UNet alone, on the unquantised ONNX export, which has the LoRA slots.",
+]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """files: two merged LoRAs, to be swapped in turn."""
+
+    steps: int
+    threads: int
+    files: tuple[Path, Path]
+
+
+class Clock:
+    """Notes when each step of a drawing ends."""
+
+    def __init__(self) -> None:
+        self.marks = [time.perf_counter()]
+
+    def __call__(self, *_: Any) -> None:
+        self.marks.append(time.perf_counter())
+
+    def summary(self) -> dict[str, float]:
+        gaps = np.diff(self.marks) * 1e3
+        return {"first_step_ms": float(gaps[0]), "step_ms": float(median(gaps[1:]))}
+
+
+def exported(setting: Setting, folder: Path) -> dict[str, Any]:
+    """`lorarar.runtime` on an exported folder."""
+    from lorarar.runtime.pipeline import Pipeline
+
+    backend = BACKENDS[read_pipeline(folder).engine]
+    started = time.perf_counter()
+    pipeline = Pipeline.load(folder, backend, setting.threads, check_hashes=False)
+    row = {"load_ms": _since(started)}
+    pipeline.load_lora(setting.files[0])
+    pipeline.generate(PROMPT, steps=2)
+    clock = Clock()
+    pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
+    row |= clock.summary()
+
+    def swap(number: int) -> None:
+        pipeline.kept.clear()
+        pipeline.load_lora(setting.files[number % 2])
+
+    def pair(number: int) -> None:
+        pipeline.kept.clear()
+        pipeline.set_pair(*PAIR)
+
+    return row | {"swap_ms": _median(swap), "pair_ms": _median(pair)}
+
+
+def torch_and_peft(setting: Setting) -> dict[str, Any]:
+    """diffusers' own pipeline in float32, LoRAs fused by peft."""
+    import torch
+
+    from lorarar.pipeline import load_pipeline
+
+    torch.set_num_threads(setting.threads)
+    started = time.perf_counter()
+    pipeline: Any = load_pipeline()
+    row = {"load_ms": _since(started)}
+
+    def swap(number: int) -> None:
+        pipeline.unfuse_lora()
+        pipeline.unload_lora_weights()
+        pipeline.load_lora_weights(str(setting.files[number % 2]), adapter_name="merged")
+        pipeline.set_adapters(["merged"])
+        pipeline.fuse_lora()
+
+    pipeline.load_lora_weights(str(setting.files[0]))
+    pipeline.fuse_lora()
+    row |= _diffusers_steps(pipeline, setting.steps)
+    return row | {"swap_ms": _median(swap), "pair_ms": None}
+
+
+def optimum(setting: Setting, folder: Path) -> dict[str, Any]:
+    """optimum's pipeline on an exported ONNX folder; it swaps no LoRAs."""
+    import onnxruntime
+    from optimum.onnxruntime import ORTStableDiffusionXLPipeline
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = setting.threads
+    started = time.perf_counter()
+    pipeline = ORTStableDiffusionXLPipeline.from_pretrained(folder, session_options=options)
+    row = {"load_ms": _since(started)} | _diffusers_steps(pipeline, setting.steps)
+    return row | {"swap_ms": None, "pair_ms": None}
+
+
+def openvino(setting: Setting, folder: Path) -> dict[str, Any]:
+    """OpenVINO on the UNet of an exported ONNX folder, with a LoRA's factors as inputs."""
+    import openvino
+
+    from lorarar.runtime.factors import factors_of
+
+    pipeline = read_pipeline(folder)
+    started = time.perf_counter()
+    core = openvino.Core()
+    core.set_property("CPU", {"INFERENCE_NUM_THREADS": setting.threads})
+    unet = core.compile_model(folder / "unet" / "model.onnx", "CPU")
+    row = {"load_ms": _since(started)}
+    side = pipeline.side
+    feeds = {
+        "sample": np.zeros((2, pipeline.channels, side, side), np.float32),
+        "timestep": np.array([500], np.float32),
+    }
+    for name, (_, shape) in pipeline.parts["unet"][0].inputs.items():
+        if name not in feeds:
+            feeds[name] = np.zeros(
+                [2, *(size or pipeline.tokens for size in shape[1:])], np.float32
+            )
+    names = {name for port in unet.inputs for name in port.names}
+    factors = factors_of(load_lora(setting.files[0]), pipeline, str(folder))
+    feeds |= {name: factor for name, factor in factors.items() if name in names}
+    clock = Clock()
+    for _ in range(setting.steps):
+        unet(feeds)
+        clock()
+    return row | clock.summary() | {"swap_ms": None, "pair_ms": None}
+
+
+def _diffusers_steps(pipeline: Any, steps: int) -> dict[str, float]:
+    pipeline.set_progress_bar_config(disable=True)
+    pipeline(PROMPT, num_inference_steps=2, guidance_scale=5.0)
+    clock = Clock()
+
+    def mark(pipeline: Any, step: int, time: Any, kept: dict) -> dict:
+        clock()
+        return kept
+
+    pipeline(PROMPT, num_inference_steps=steps, guidance_scale=5.0, callback_on_step_end=mark)
+    return clock.summary()
+
+
+def _median(work: Callable[[int], None]) -> float:
+    times = []
+    for number in range(1, SWAPS + 1):
+        started = time.perf_counter()
+        work(number)
+        times.append(_since(started))
+    return median(times)
+
+
+def _since(started: float) -> float:
+    return (time.perf_counter() - started) * 1e3
+
+
+def alone(work: Callable[..., dict], *arguments: Any) -> dict[str, Any]:
+    """Run in a process of its own, and add the most memory that it held."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        row = pool.submit(work, *arguments).result()
+        (process,) = pool._processes.values()
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    kilobytes = next(line.split()[1] for line in status.splitlines() if "VmHWM" in line)
+    return row | {"peak_mb": int(kilobytes) / 1024}
+
+
+def export_all(parent: Path) -> dict[str, Path]:
+    """Export the embedded model in every way that is compared."""
+    folders = {}
+    for form, quantize in ((form, each) for form, widths in EXPORTS.items() for each in widths):
+        folder = parent / f"{form}-{quantize}"
+        script = Path(__file__).parents[1] / "export" / f"to_{form}.py"
+        arguments = ["--model", "mini", "--quantize", quantize, "-o", str(folder)]
+        if not folder.exists():
+            run_and_watch([sys.executable, str(script), *arguments])
+        folders[f"{BACKENDS[form]}, {quantize}"] = folder
+    return folders
+
+
+def merged_files(folder: Path) -> tuple[Path, Path]:
+    content, style = map(load_lora, PAIR)
+    files = folder / "one.safetensors", folder / "other.safetensors"
+    save_lora(merge(content, style, hypernet=load_hypernet(HYPERNET)), files[0])
+    save_lora(merge(content, style, "direct"), files[1])
+    return files
+
+
+def main(
+    steps: Annotated[int, typer.Option(min=3)] = 20,
+    threads: Annotated[int, typer.Option(min=1)] = cores(),
+    exports: Annotated[
+        Path | None, typer.Option(help="folder of exports that is kept and used again")
+    ] = None,
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+) -> None:
+    """Measure the embedded model in every engine, each in a process of its own, in one run."""
+    with tempfile.TemporaryDirectory() as name:
+        parent = exports or Path(name)
+        parent.mkdir(exist_ok=True)
+        setting = Setting(steps, threads, merged_files(Path(name)))
+        folders = export_all(parent)
+        rows = [{"name": "torch, diffusers and peft"} | alone(torch_and_peft, setting)]
+        rows += [{"name": name} | alone(exported, setting, path) for name, path in folders.items()]
+        for quantize in ("none", "int8"):
+            path = folders[f"onnxruntime, {quantize}"]
+            rows.append({"name": f"optimum, {quantize}"} | alone(optimum, setting, path))
+        rows.append(
+            {"name": "openvino, UNet"} | alone(openvino, setting, folders["onnxruntime, none"])
+        )
+    about = {
+        "steps": steps,
+        "threads": threads,
+        "model": "embedded",
+        "dtype": "float32",
+    }
+    publish(Report("pipeline_latency", describe(), about, rows, NOTES), make_console(), json)
+
+
+if __name__ == "__main__":
+    run_script(main)

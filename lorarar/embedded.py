@@ -1,0 +1,14 @@
+"""The small model that comes with lorarar: where its files are."""
+
+from pathlib import Path
+
+EMBEDDED = Path(__file__).parent / "mini" / "assets"
+BASE = EMBEDDED / "base"
+LORAS = EMBEDDED / "loras"
+HYPERNET = EMBEDDED / "hypernet.safetensors"
+
+
+def find_lora(name: str | Path) -> Path:
+    """Return the file, or else the embedded LoRA of that name, if there is one."""
+    path, embedded = Path(name), LORAS / f"{name}.safetensors"
+    return embedded if not path.exists() and embedded.exists() else path
