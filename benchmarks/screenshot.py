@@ -40,7 +40,7 @@ WIDTH, HEIGHT, QUALITY = 900, 700, 80
 @contextmanager
 def served(app: Starlette) -> Iterator[str]:
     """Serve on a free port within this context; gives the address."""
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
     with create_server(("127.0.0.1", 0)) as listening:
         thread = Thread(target=server.run, args=([listening],))
         thread.start()

@@ -56,7 +56,6 @@ def write_manifest(
     engine: str,
     quantize: str,
     parts: dict[str, list[Stage]],
-    slots: dict[str, tuple[int, int]],
     slot_dtype: str,
     side: int,
     fixed_rank: bool,
@@ -66,14 +65,15 @@ def write_manifest(
     unet, vae = model.config("unet"), model.config("vae")
     index = json.loads((model.folder / "model_index.json").read_bytes())
     encoders = {name: model.config(name) for name in ENCODERS}
-    base = base_of(slots)
+    base = base_of(
+        {layer: shape for stage in parts["unet"] for layer, shape in stage.layers.items()}
+    )
     assert base is not None  # slots_of has refused all others
     Pipeline(
         engine,
         quantize,
         base,
         model.identity,
-        slots,
         slot_dtype,
         LARGEST_RANK,
         fixed_rank,

@@ -99,7 +99,6 @@ def export_pipeline(
             "onnx",
             quantize,
             {draft.part.name: [_stage(draft)] for draft in drafts},
-            unet.slots,
             "float32" if quantize == "none" else "float16",
             unet.inputs["sample"].shape[-1],
             False,
@@ -145,7 +144,7 @@ def _stage(draft: Draft) -> Stage:
         for name, tensor in draft.part.inputs.items()
     }
     file = f"{draft.part.name}/model.onnx"
-    return Stage(file, inputs, draft.part.outputs, list(draft.part.slots))
+    return Stage(file, inputs, draft.part.outputs, draft.part.slots)
 
 
 def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport:

@@ -24,29 +24,28 @@ ENGINES = ("onnx", "executorch", "coreml")
 @dataclass(frozen=True)
 class Stage:
     """One program. inputs: name -> [dtype, shape] (null where dynamic), in the program's order;
-    layers: whose factors follow, down then up for each."""
+    layers: whose factors follow, down then up for each, -> (out, in) of their weights."""
 
     file: str
     inputs: dict[str, tuple[str, list[int | None]]]
     outputs: list[str]
-    layers: list[str]
+    layers: dict[str, Shape]
 
 
 @dataclass(frozen=True)
 class Pipeline:
     """What a runtime must know of an exported folder.
 
-    base: see `lorarar.bases`; identity: of the UNet's weights; slots: attention projections
-    (without "unet.") -> (out, in); slot_dtype: of their factors; rank: the largest, padded to
-    where fixed_rank; penultimate: the output of each text encoder that the UNet reads, scaling:
-    of latents; side: of latents, in cells of `pixels` pixels; files: path -> [bytes, sha256].
+    base: see `lorarar.bases`; identity: of the UNet's weights; slot_dtype: of LoRA factors; rank:
+    the largest, padded to where fixed_rank; penultimate: the output of each text encoder that
+    the UNet reads; scaling: of latents; side: of latents, in cells of `pixels` pixels; files:
+    path -> [bytes, sha256].
     """
 
     engine: str
     quantize: str
     base: str
     identity: str
-    slots: dict[str, Shape]
     slot_dtype: str
     rank: int
     fixed_rank: bool
@@ -61,6 +60,12 @@ class Pipeline:
     merger: str | None
     files: dict[str, tuple[int, str]]
     format: str = FORMAT
+
+    @property
+    def slots(self) -> dict[str, Shape]:
+        """Map the UNet's attention projections, without "unet.", to their shapes (out, in)."""
+        stages = self.parts["unet"]
+        return {name: shape for stage in stages for name, shape in stage.layers.items()}
 
     def save(self, folder: Path) -> None:
         (folder / NAME).write_text(json.dumps(asdict(self), indent=1))
@@ -100,15 +105,14 @@ def _parse(fields: dict[str, Any]) -> Pipeline:
                 _inside(stage["file"]),
                 {name: (dtype, shape) for name, (dtype, shape) in stage["inputs"].items()},
                 list(stage["outputs"]),
-                list(stage["layers"]),
+                {name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()},
             )
             for stage in stages
         ]
         for part, stages in fields["parts"].items()
     }
-    slots = {name: (int(out), int(width)) for name, (out, width) in fields["slots"].items()}
     files = {_inside(name): (int(size), str(sha)) for name, (size, sha) in fields["files"].items()}
-    return Pipeline(**fields | {"parts": parts, "slots": slots, "files": files})
+    return Pipeline(**fields | {"parts": parts, "files": files})
 
 
 def _inside(name: str) -> str:

@@ -1,4 +1,4 @@
-"""An untrained small SDXL with a few LoRAs' images: enough to train and merge on."""
+"""What several files share: a small world to train on, and the embedded model exported."""
 
 import json
 
@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from lorarar.embedded import HYPERNET
+from lorarar.hypernet import load_hypernet
 from lorarar.mini.model import make_pipeline, make_vae
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import SUBJECTS, draw, prompt_for, random_individual, random_scene
@@ -20,6 +22,25 @@ def untrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("untrained") / "base"
     torch.manual_seed(0)
     make_pipeline(make_vae()).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported_int8(tmp_path_factory):
+    """The embedded model as an ONNX pipeline in int8, with its hypernetwork."""
+    from lorarar.export.onnx_pipeline import export_pipeline
+    from lorarar.export.source import open_model
+    from lorarar.export.to_onnx import export_hypernet
+
+    folder = tmp_path_factory.mktemp("exported") / "int8"
+    hypernet = load_hypernet(HYPERNET)
+    with open_model("mini", None) as model:
+        export_pipeline(
+            model,
+            folder,
+            "int8",
+            write_merger=lambda path: export_hypernet(hypernet, path, "fp16"),
+        )
     return folder
 
 

@@ -6,6 +6,7 @@ program slow from Python.
 
 import hashlib
 import warnings
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,8 @@ from executorch.runtime import Method, Runtime, Verification
 
 from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import Run
+from lorarar.pipeline_format import Stage
+from lorarar.runtime.backends import Run, RunStage, Tensors
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -37,8 +39,9 @@ def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
         loaded = Runtime.get().load_program(program, verification=Verification.InternalConsistency)
         text = loaded.load_method("manifest").execute([])[0]
     except (RuntimeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LorararError(f"{path}: not a usable .pte ({reason}); export it again") from error
+        raise LorararError(
+            f"{path}: not a usable .pte ({_reason(error)}); export it again"
+        ) from error
     manifest = Manifest.parse(text, path)
 
     @cache
@@ -56,6 +59,53 @@ def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
             ) from error
 
     return manifest, run
+
+
+def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
+    """Open one program of a pipeline, mapped; damage is caught before the engine sees it.
+
+    A program takes all its factors in one rank: shorter ones are filled up with zeros, and
+    without a LoRA it gets rank 1 of zeros.
+    """
+    portable_lib._unsafe_reset_threadpool(threads)
+    _unsealed(path.read_bytes(), path)
+    try:
+        program = Runtime.get().load_program(str(path))  # its method does not keep it alive
+        method = program.load_method("forward")
+    except (RuntimeError, ValueError) as error:
+        raise LorararError(f"{path}: not a usable .pte ({_reason(error)})") from error
+
+    def factors(feeds: Tensors) -> Iterator[np.ndarray]:
+        rank = max((len(array) for name, array in feeds.items() if ".lora_A." in name), default=1)
+        for layer, (out, width) in stage.layers.items():
+            yield _filled(feeds.get(f"unet.{layer}.lora_A.weight"), (rank, width))
+            yield _filled(feeds.get(f"unet.{layer}.lora_B.weight"), (out, rank))
+
+    def run(feeds: Tensors) -> Tensors:
+        arrays = [*(feeds[name] for name in stage.inputs), *factors(feeds)]
+        try:
+            answers = method.execute([torch.from_numpy(array) for array in arrays])
+        except RuntimeError as error:
+            raise LorararError(f"{path}: cannot be run ({_reason(error)})") from error
+        return {
+            name: answer.numpy().copy()  # the next call writes over it
+            for name, answer in zip(stage.outputs, answers, strict=True)
+        }
+
+    return run
+
+
+def _filled(factor: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
+    if factor is not None and factor.shape == shape:
+        return factor
+    filled = np.zeros(shape, np.float32)
+    if factor is not None:
+        filled[: factor.shape[0], : factor.shape[1]] = factor
+    return filled
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
 
 
 def seal(program: bytes) -> bytes:

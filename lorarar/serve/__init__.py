@@ -1,0 +1,1 @@
+"""`lorarar serve`: a local web page that draws with an exported pipeline."""

@@ -1,0 +1,98 @@
+"""The LoRAs that the page offers: a folder's, and those that were dropped on it."""
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import anyio
+from starlette.concurrency import run_in_threadpool
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES
+from lorarar.lora import load_lora
+from lorarar.runtime.factors import factors_of
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.training.manifest import load_manifest
+
+LARGEST = 2 * 10**9  # bytes of an uploaded file
+LONGEST = 200  # bytes of its name
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """kinds: the lists that show it; prompt: of a content LoRA alone, "a zupra dog"; phrase: what
+    a style LoRA adds, "in ink style"."""
+
+    file: Path
+    kinds: tuple[str, ...] = ROLES
+    prompt: str = ""
+    phrase: str = ""
+
+
+def list_loras(folder: Path | None, uploads: Path) -> dict[str, Choice]:
+    """Map names to choices; kinds and prompts are the manifest's, for what it names.
+
+    Raises LorararError if `folder` does not exist or its manifest is damaged.
+    """
+    choices = []
+    if folder:
+        if not folder.is_dir():
+            raise LorararError(f"{folder}: is no folder; give one of LoRA files")
+        if (folder / "manifest.json").exists():
+            choices = [
+                Choice(entry.file, (entry.kind,), entry.prompt, entry.phrase)
+                for entry in load_manifest(folder).loras
+            ]
+        named = {choice.file for choice in choices}
+        choices += [Choice(file) for file in _files(folder) if file not in named]
+    choices += [Choice(file) for file in _files(uploads)]
+    return {choice.file.stem: choice for choice in choices}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"*{SUFFIX}"))
+
+
+async def keep_upload(
+    name: str, chunks: AsyncIterable[bytes], uploads: Path, pipeline: Pipeline
+) -> Path:
+    """Write a file to `uploads`, in place of one of that name, once it is seen to fit `pipeline`.
+
+    Raises LorararError if it is too large, no LoRA, for another base, or has no proper name.
+    """
+    _check_name(name)
+    with TemporaryDirectory(dir=uploads) as folder:
+        part = Path(folder, name)
+        try:
+            await _write(part, chunks)
+            await run_in_threadpool(_check, part, pipeline)
+            return part.replace(uploads / name)
+        except OSError as error:
+            raise LorararError(f"{name}: cannot be kept ({error.strerror})") from error
+        except LorararError as error:
+            raise LorararError(str(error).replace(str(part), name)) from error
+
+
+def _check_name(name: str) -> None:
+    proper = name.isprintable() and not name.startswith(".") and not {"/", "\\"} & {*name}
+    if not proper or len(name.encode()) > LONGEST or not name.endswith(SUFFIX):
+        raise LorararError(f"{name[:LONGEST]!r}: is no name of a LoRA; rename it to NAME{SUFFIX}")
+
+
+async def _write(part: Path, chunks: AsyncIterable[bytes]) -> None:
+    size = 0
+    async with await anyio.open_file(part, "wb") as file:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > LARGEST:
+                raise LorararError(
+                    f"{part}: is over {LARGEST / 1e9:g} GB; put it into the folder of --loras"
+                )
+            await file.write(chunk)
+
+
+def _check(part: Path, pipeline: Pipeline) -> None:
+    lora = load_lora(part, canonical_only=True)
+    factors_of(lora, pipeline.manifest, str(pipeline.folder), pipeline.workers)

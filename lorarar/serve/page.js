@@ -1,0 +1,185 @@
+const KEPT_PICTURES = 24;
+const ROLES = ["content", "style"];
+
+const element = (id) => document.getElementById(id);
+const form = element("wish");
+const field = form.elements;
+let about = { loras: [], ranges: {} };
+let suggestion = "";
+let drawing = null; // what aborts the picture being drawn
+
+const say = (line) => { element("status").textContent = line; };
+const complain = (line) => { element("error").textContent = line; };
+const complainOf = (error) => complain( // what fetch throws when the connection fails
+  error instanceof TypeError ? "No answer: is lorarar serve running?" : error.message);
+
+async function ask(path, options) {
+  const answer = await fetch(path, options);
+  if (answer.ok) return answer;
+  throw new Error((await answer.json()).error);
+}
+
+async function showLoras() {
+  about = await (await ask("about")).json();
+  element("pipeline").textContent = about.pipeline;
+  for (const [name, [least, most]] of Object.entries(about.ranges))
+    Object.assign(field[name], { min: least, max: most });
+  for (const role of ROLES) {
+    const before = field[role].value;
+    const names = about.loras.filter((lora) => lora.kinds.includes(role)).map((lora) => lora.name);
+    field[role].replaceChildren(...names.map((name) => new Option(name)));
+    if (names.includes(before)) field[role].value = before;
+  }
+  suggestPrompt();
+}
+
+function suggestPrompt() {
+  const [content, style] = ROLES.map((role) =>
+    about.loras.find((lora) => lora.name === field[role].value));
+  const untouched = field.prompt.value === suggestion;
+  suggestion = [content?.prompt, style?.phrase].filter(Boolean).join(" ");
+  if (untouched) field.prompt.value = suggestion;
+}
+
+function showStrengths() {
+  for (const role of ROLES) {
+    const slider = field[`${role}_scale`];
+    slider.parentElement.querySelector(".value").textContent = Number(slider.value).toFixed(2);
+  }
+}
+
+async function addLoras(files, role) {
+  complain("");
+  try {
+    for (const file of files) {
+      if (file.size > about.largest)
+        throw new Error(`${file.name}: is over ${about.largest / 1e9} GB; use --loras instead`);
+      say(`Checking ${file.name}`);
+      const path = `loras/${encodeURIComponent(file.name)}`;
+      const { name } = await (await ask(path, { method: "PUT", body: file })).json();
+      await showLoras();
+      field[role].value = name;
+      suggestPrompt();
+      say(`Added ${name}`);
+    }
+  } catch (error) {
+    say("");
+    complainOf(error);
+  }
+}
+
+function readWish() {
+  const wish = Object.fromEntries(new FormData(form));
+  for (const name of Object.keys(about.ranges)) wish[name] = Number(wish[name]);
+  return wish;
+}
+
+async function* news(answer) {
+  let rest = "";
+  for (const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const lines = (rest + value).split("\n");
+    rest = lines.pop();
+    yield* lines.map((line) => JSON.parse(line));
+  }
+}
+
+async function draw() {
+  const wish = readWish();
+  const started = performance.now();
+  drawing = new AbortController();
+  say("");
+  complain("");
+  element("merged").textContent = "";
+  element("progress").value = 0;
+  showBusy(true);
+  try {
+    const answer = await ask("draw", {
+      method: "POST", body: JSON.stringify(wish), signal: drawing.signal,
+    });
+    for await (const happened of news(answer)) {
+      if (happened.error) throw new Error(happened.error);
+      if ("ahead" in happened)
+        say(happened.ahead ? "Waiting for the picture before this one" : "Merging");
+      if ("merged" in happened) showMerge(happened.merged);
+      if (happened.step) showStep(happened);
+      if (happened.picture) {
+        say(`Drawn in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
+        show(happened.picture, wish);
+        keep(happened.picture, wish);
+        return;
+      }
+    }
+    throw new TypeError("ended early");
+  } catch (error) {
+    element("progress").value = 0;
+    say(error.name === "AbortError" ? "Cancelled" : "");
+    if (error.name !== "AbortError") complainOf(error);
+  } finally {
+    showBusy(false);
+  }
+}
+
+function showBusy(busy) {
+  element("draw").disabled = busy;
+  element("cancel").hidden = !busy;
+}
+
+function showMerge(milliseconds) {
+  const time = milliseconds < 0.1 ? "under 0.1" : milliseconds.toFixed(1);
+  const way = about.method === "lorarar" ? "" : `, ${about.method}: no hypernetwork`;
+  element("merged").textContent = `Merged in ${time} ms${way}`;
+}
+
+function showStep({ step, of }) {
+  Object.assign(element("progress"), { value: step, max: of });
+  say(`Step ${step} of ${of}`);
+}
+
+function show(picture, wish) {
+  Object.assign(element("picture"), { src: picture, alt: wish.prompt, hidden: false });
+  element("empty").hidden = true;
+}
+
+function keep(picture, wish) {
+  const button = document.createElement("button");
+  const thumbnail = Object.assign(new Image(), { src: picture, alt: wish.prompt });
+  Object.assign(button, { title: `${wish.content} + ${wish.style}: ${wish.prompt}` });
+  button.append(thumbnail);
+  button.addEventListener("click", () => {
+    for (const [name, value] of Object.entries(wish)) field[name].value = value;
+    showStrengths();
+    show(picture, wish);
+  });
+  const item = document.createElement("li");
+  item.append(button);
+  element("history").prepend(item);
+  element("history").children[KEPT_PICTURES]?.remove();
+}
+
+form.addEventListener("submit", (event) => { event.preventDefault(); draw(); });
+form.addEventListener("input", showStrengths);
+field.prompt.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  element("draw").click();
+});
+element("cancel").addEventListener("click", () => drawing.abort());
+for (const role of ROLES) {
+  const card = form.querySelector(`[data-role=${role}]`);
+  const input = card.querySelector("[type=file]");
+  field[role].addEventListener("change", suggestPrompt);
+  input.addEventListener("change", () => {
+    addLoras([...input.files], role);
+    input.value = ""; // so that the same file can be chosen again
+  });
+  for (const kind of ["dragover", "dragleave", "drop"])
+    card.addEventListener(kind, () => card.classList.toggle("over", kind === "dragover"));
+  card.addEventListener("drop", (event) => addLoras([...event.dataTransfer.files], role));
+}
+for (const kind of ["dragover", "drop"]) // a file dropped beside the cards must not be opened
+  addEventListener(kind, (event) => event.preventDefault());
+
+showStrengths();
+showLoras().catch(complainOf);

@@ -1,0 +1,67 @@
+"""The server: a socket, a folder for uploads, and the app until Ctrl-C."""
+
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from ipaddress import ip_address
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import FrameType
+
+import uvicorn
+from starlette.applications import Starlette
+
+from lorarar.errors import LorararError
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.serve.app import make_app
+
+
+class Server(uvicorn.Server):
+    """Asked to stop, it stops drawing too."""
+
+    def __init__(self, app: Starlette) -> None:
+        super().__init__(uvicorn.Config(app, log_level="warning"))
+        self.app = app
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.app.state.drawer.stopping.set()
+        super().handle_exit(sig, frame)
+
+
+def serve(
+    pipeline: Pipeline,
+    loras: Path | None,
+    host: str,
+    port: int,
+    say: Callable[[str], object],
+) -> None:
+    """Serve the page until Ctrl-C; port 0: any that is free. say: told the address.
+
+    Raises LorararError if the address is taken or `loras` is no folder of LoRAs.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else it would leave the uploads
+    with TemporaryDirectory(prefix="lorarar-") as uploads, suppress(KeyboardInterrupt):
+        app = make_app(pipeline, loras, Path(uploads))
+        with _listen(host, port) as listening:
+            address = f"[{host}]" if ":" in host else host
+            say(f"http://{address}:{listening.getsockname()[1]}: open it in a browser; Ctrl-C ends")
+            Server(app).run([listening])
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server on `host`."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise LorararError(
+            f"{host}, port {port}: cannot be served on ({error.strerror}); try another --port"
+        ) from error

@@ -1,0 +1,432 @@
+"""The local page: what its server answers and refuses, and the page itself in a browser."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from base64 import b64decode, b64encode
+from io import BytesIO
+from threading import Event
+from urllib.parse import quote
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+from safetensors.numpy import save_file
+
+from lorarar.benchmarks.screenshot import opened, served
+from lorarar.embedded import LORAS
+from lorarar.errors import LorararError
+from lorarar.runtime.pipeline import Cancelled, Pipeline
+from lorarar.serve import loras
+from lorarar.serve.app import make_app
+from lorarar.serve.server import is_loopback
+
+WISH = {"content": "votol", "style": "neon", "prompt": "a votol cup in neon style", "steps": 3}
+WATCH_STATUS = """() => {
+    const status = document.getElementById("status");
+    window.statuses = [];
+    new MutationObserver(() => statuses.push(status.textContent))
+        .observe(status, { childList: true });
+}"""
+LAYER = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.fixture(scope="module")
+def pipeline(exported_int8):
+    return Pipeline.load(exported_int8, threads=1)
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory):
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def client(pipeline, uploads):
+    with (
+        served(make_app(pipeline, LORAS, uploads)) as address,
+        httpx.Client(base_url=address, timeout=60) as client,
+    ):
+        yield client
+
+
+def news(lines):
+    return [json.loads(line) for line in lines]
+
+
+def draw(client, **changes):
+    return news(client.post("/draw", json=WISH | changes).iter_lines())
+
+
+def picture_of(happened):
+    kind, data = happened[-1]["picture"].split(",")
+    assert kind == "data:image/png;base64"
+    return np.asarray(Image.open(BytesIO(b64decode(data))))
+
+
+def put(client, name, content):
+    return client.put(f"/loras/{quote(name, safe='')}", content=content)
+
+
+def line_of(answer):
+    """The one line of a refusal."""
+    assert answer.status_code in (400, 403, 404, 405)
+    line = answer.json()["error"]
+    assert line and "\n" not in line and "Traceback" not in line
+    return line
+
+
+def test_loras_are_listed_by_the_manifests_kinds(client):
+    about = client.get("/about").json()
+    kinds = {lora["name"]: lora["kinds"] for lora in about["loras"]}
+    assert kinds["votol"] == ["content"] and kinds["neon"] == ["style"]
+    assert len(kinds) == 40
+    assert about["pipeline"] == "mini, int8, 64 x 64 pixels"
+
+
+def test_without_a_manifest_both_lists_show_all(tmp_path):
+    shutil.copy(LORAS / "ink.safetensors", tmp_path)
+    choices = loras.list_loras(tmp_path, tmp_path)
+    assert {name: choice.kinds for name, choice in choices.items()} == {"ink": ("content", "style")}
+
+
+def test_drawing_tells_every_step_and_ends_in_a_png(client):
+    happened = draw(client)
+    assert happened[0] == {"ahead": 0}
+    assert happened[1]["merged"] > 0
+    assert happened[2:-1] == [{"step": step, "of": 3} for step in (1, 2, 3)]
+    assert picture_of(happened).shape == (64, 64, 3)
+
+
+def test_the_picture_is_the_pipelines_with_these_strengths_and_seed(client, pipeline):
+    drawn = picture_of(draw(client, content_scale=0.5, style_scale=1.5, seed=7))
+    pair = (LORAS / f"{WISH[kind]}.safetensors" for kind in ("content", "style"))
+    pipeline.set_pair(*pair, 0.5, 1.5)
+    wanted = pipeline.generate(WISH["prompt"], steps=3, seed=7)
+    assert np.array_equal(drawn, wanted)
+    assert not np.array_equal(drawn, picture_of(draw(client, seed=7)))
+
+
+def test_hanging_up_cancels_the_picture(client, pipeline, monkeypatch):
+    cancelled, generate = Event(), pipeline.generate
+
+    def watched(*args, **options):
+        try:
+            return generate(*args, **options)
+        except Cancelled:
+            cancelled.set()
+            raise
+
+    monkeypatch.setattr(pipeline, "generate", watched)
+    with client.stream("POST", "/draw", json=WISH | {"steps": 100}) as answer:
+        next(line for line in answer.iter_lines() if "step" in line)
+    assert cancelled.wait(30)
+    assert "picture" in draw(client)[-1]
+
+
+def test_two_pictures_at_once_are_drawn_one_after_another(client):
+    wishes = WISH | {"steps": 20}, WISH | {"style": "ink", "steps": 4}
+    alone = [picture_of(draw(client, **wish)) for wish in wishes]
+    with client.stream("POST", "/draw", json=wishes[0]) as first:
+        lines = first.iter_lines()
+        next(line for line in lines if "step" in line)
+        with client.stream("POST", "/draw", json=wishes[1]) as second:
+            second_lines = second.iter_lines()
+            assert json.loads(next(second_lines)) == {"ahead": 1}
+            together = [picture_of(news(each)) for each in (lines, second_lines)]
+    assert np.array_equal(together, alone)
+
+
+def test_a_picture_given_up_while_it_waits_is_never_begun(client, pipeline, monkeypatch):
+    prompts, generate = [], pipeline.generate
+
+    def watched(prompt, **options):
+        prompts.append(prompt)
+        return generate(prompt, **options)
+
+    monkeypatch.setattr(pipeline, "generate", watched)
+    with client.stream("POST", "/draw", json=WISH | {"steps": 20}) as first:
+        lines = first.iter_lines()
+        next(line for line in lines if "step" in line)
+        with client.stream("POST", "/draw", json=WISH | {"prompt": "never"}) as second:
+            next(second.iter_lines())
+        assert "picture" in news(lines)[-1]
+    draw(client)
+    assert prompts == [WISH["prompt"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"content": "nobody"}, "no LoRA 'nobody'"),
+        ({"content": "../ink"}, "no LoRA"),
+        ({"steps": 0}, "steps must be from 1 to 100"),
+        ({"steps": "3"}, "steps cannot be '3'"),
+        ({"seed": -1}, "seed must be"),
+        ({"style_scale": float("nan")}, "style_scale must be from 0 to 2"),
+        ({"prompt": None}, "prompt cannot be None"),
+        ({"colour": 1}, "colour"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_in_one_line(client, changes, said):
+    content = json.dumps(WISH | changes)
+    assert said in line_of(client.post("/draw", content=content))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff", b"[" * 90_000])
+def test_what_is_no_wish_is_refused_in_one_line(client, content):
+    line_of(client.post("/draw", content=content))
+
+
+def test_a_failure_while_drawing_is_one_line_and_the_next_picture_is_drawn(
+    client, pipeline, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "generate", lambda *args, **options: 1 / 0)
+        happened = draw(client)
+    assert happened[-1] == {
+        "error": "could not draw (ZeroDivisionError); the terminal says more",
+    }
+    assert "picture" in draw(client)[-1]
+
+
+def test_a_dropped_lora_is_kept_listed_and_drawn_with(client, uploads):
+    content = (LORAS / "ink.safetensors").read_bytes()
+    name = "Tinte & <b>Öl [1]"
+    assert put(client, f"{name}.safetensors", content).json() == {"name": name}
+    listed = {lora["name"]: lora["kinds"] for lora in client.get("/about").json()["loras"]}
+    assert listed[name] == ["content", "style"]
+    drawn = picture_of(draw(client, style=name))
+    assert np.array_equal(drawn, picture_of(draw(client, style="ink")))
+    (uploads / f"{name}.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x.exe",
+        ".hidden.safetensors",
+        "a\nb.safetensors",
+        "a\0b.safetensors",
+        "..\\x.safetensors",
+        "../../x.safetensors",
+        "/etc/x.safetensors",
+        "\u202ex.safetensors",
+        "ö" * 200 + ".safetensors",
+    ],
+)
+def test_hostile_names_are_refused(client, uploads, name):
+    content = (LORAS / "ink.safetensors").read_bytes()
+    line_of(put(client, name, content))
+    assert not list(uploads.iterdir()) and not list(uploads.parent.rglob("x.safetensors*"))
+
+
+def layer(width=96, value=1.0, down="lora_A", up="lora_B"):
+    return {
+        f"{LAYER}.{down}.weight": np.full((2, width), value, np.float32),
+        f"{LAYER}.{up}.weight": np.full((width, 2), value, np.float32),
+    }
+
+
+def bad_loras(folder):
+    ink = (LORAS / "ink.safetensors").read_bytes()
+    for content in (b"", b"MZ" * 1000, ink[:50_000]):
+        yield "not a valid safetensors file", content
+    for said, tensors in {
+        "lorarar convert bad.safetensors": layer(down="lora_down", up="lora_up"),
+        "another base": layer(640),
+        "finite": layer(value=np.nan),
+    }.items():
+        save_file(tensors, folder / "made.safetensors")
+        yield said, (folder / "made.safetensors").read_bytes()
+
+
+def test_files_that_are_no_loras_for_this_pipeline_are_refused_and_not_kept(
+    client, uploads, tmp_path
+):
+    for said, content in bad_loras(tmp_path):
+        line = line_of(put(client, "bad.safetensors", content))
+        assert said in line and line.startswith("bad.safetensors: ")
+        assert str(uploads) not in line and not list(uploads.iterdir())
+
+
+def test_too_large_files_are_refused_and_not_kept(client, uploads, monkeypatch):
+    monkeypatch.setattr(loras, "LARGEST", 100_000)
+    content = (LORAS / "ink.safetensors").read_bytes()
+    assert "GB; put it into the folder" in line_of(put(client, "ink.safetensors", content))
+    assert not list(uploads.iterdir())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Host": "evil.example:8000", "Origin": "http://evil.example:8000"},
+        {"Host": "127.0.0.1.evil.example"},
+        {"Host": ""},
+        {"Host": "[::1"},
+    ],
+)
+def test_other_sites_are_refused(client, uploads, headers):
+    ink = (LORAS / "ink.safetensors").read_bytes()
+    for method, path, content in (
+        ("GET", "/", None),
+        ("GET", "/about", None),
+        ("POST", "/draw", json.dumps(WISH)),
+        ("PUT", "/loras/ink.safetensors", ink),
+    ):
+        answer = client.request(method, path, content=content, headers=headers)
+        assert answer.status_code in (400, 403), (method, path)
+    assert not list(uploads.iterdir())
+
+
+def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(client):
+    answer = client.get("/")
+    policy = answer.headers["content-security-policy"]
+    assert "default-src 'self'" in policy and "frame-ancestors 'none'" in policy
+    for path in ("/", "/page.css", "/page.js"):
+        assert "http" not in client.get(path).text
+
+
+def test_folders_that_are_none_are_refused(pipeline, tmp_path):
+    with pytest.raises(LorararError, match="is no folder"):
+        make_app(pipeline, tmp_path / "none", tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(LorararError, match="no manifest"):
+        make_app(pipeline, tmp_path, tmp_path)
+
+
+def test_only_this_machines_addresses_are_loopback():
+    hosts = ("127.0.0.1", "127.1.2.3", "::1", "localhost", "0.0.0.0", "192.168.0.2", "example.org")
+    assert [is_loopback(host) for host in hosts] == [True] * 4 + [False] * 3
+
+
+@pytest.fixture
+def command(exported_int8, tmp_path):
+    """A running `lorarar serve`: its address, and a way to stop it and read what it said."""
+    (tmp_path / "temporary").mkdir()
+    arguments = "-X", "importtime", "-m", "lorarar", "serve", exported_int8, "--port", "0"
+    with (tmp_path / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=os.environ | {"TMPDIR": str(tmp_path / "temporary")},
+        )
+
+    def stop(by):
+        process.send_signal(by)
+        assert process.wait(30) == 0
+        return (tmp_path / "errors").read_text()
+
+    with process:
+        yield process.stdout.readline().partition(": ")[0], stop
+        process.kill()
+
+
+def test_the_command_draws_without_torch(command):
+    address, stop = command
+    with httpx.Client(base_url=address, timeout=60) as client:
+        assert "picture" in draw(client)[-1]
+    imported = {line.split("|")[-1].strip() for line in stop(signal.SIGINT).splitlines()}
+    assert "starlette.applications" in imported
+    assert not {"torch", "diffusers", "peft", "transformers", "onnx"} & imported
+
+
+def test_stopped_while_it_draws_the_command_removes_what_was_uploaded(command, tmp_path):
+    address, stop = command
+    with httpx.Client(base_url=address, timeout=60) as client:
+        put(client, "mine.safetensors", (LORAS / "ink.safetensors").read_bytes())
+        assert len([*(tmp_path / "temporary").rglob("mine.safetensors")]) == 1
+        with client.stream("POST", "/draw", json=WISH | {"steps": 100}) as answer:
+            lines = answer.iter_lines()
+            next(line for line in lines if "step" in line)
+            said = stop(signal.SIGTERM)
+            assert not any("picture" in line for line in lines)
+    assert "Traceback" not in said and not [*(tmp_path / "temporary").glob("lorarar-*")]
+
+
+def test_the_command_refuses_in_one_line(exported_int8, client):
+    for arguments, said in (
+        ([], "lorarar export onnx -o exported"),
+        ([exported_int8, "--port", client.base_url.port], "try another --port"),
+        ([exported_int8.parent], "no exported pipeline"),
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-m", "lorarar", "serve", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+        )
+        assert ran.returncode == 1 and said in ran.stderr and ran.stderr.count("\n") == 1
+
+
+def drop(page, label, name, content):
+    """Drop a file onto a card, as a file manager would."""
+    transfer = page.evaluate_handle(
+        """([name, data]) => {
+            const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name));
+            return transfer;
+        }""",
+        [name, b64encode(content).decode()],
+    )
+    page.get_by_role("group", name=label).dispatch_event("drop", {"dataTransfer": transfer})
+
+
+def test_a_person_draws_drops_a_file_cancels_and_goes_back(client, uploads):
+    with opened(str(client.base_url)) as page:
+        said = []
+        page.on("console", lambda message: said.append(message.text))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        content, style = (
+            page.get_by_label(f"{kind} LoRA", exact=True) for kind in ("Content", "Style")
+        )
+        prompt, status = page.get_by_label("Prompt"), page.get_by_role("status")
+        picture = page.locator("#picture")
+        draw_button = page.get_by_role("button", name="Draw", exact=True)
+
+        content.select_option("votol")
+        style.select_option("neon")
+        expect(prompt).to_have_value("a votol cup in neon style")
+        page.get_by_label("Style strength").fill("1.5")
+        expect(page.get_by_text("1.50")).to_be_visible()
+        page.evaluate(WATCH_STATUS)
+        draw_button.click()
+        expect(picture).to_be_visible(timeout=30_000)
+        expect(status).to_contain_text("Drawn in")
+        expect(page.get_by_text("Merged in")).to_contain_text("ms")
+        expect(page.get_by_role("progressbar")).to_have_js_property("value", 20)
+        assert "Step 20 of 20" in page.evaluate("statuses")
+        assert picture.evaluate("image => image.naturalWidth") == 64
+        first = picture.get_attribute("src")
+
+        drop(page, "Style", "mine.safetensors", (LORAS / "ink.safetensors").read_bytes())
+        expect(style).to_have_value("mine")
+        drop(page, "Style", "bad.safetensors", b"no LoRA")
+        expect(page.get_by_role("alert")).to_contain_text("bad.safetensors: not a valid")
+        prompt.fill("a votol cup")
+        prompt.press("Enter")
+        expect(page.get_by_role("listitem")).to_have_count(2, timeout=30_000)
+        expect(page.get_by_role("alert")).to_be_empty()
+        assert picture.get_attribute("src") != first
+
+        page.get_by_label("Steps", exact=True).fill("100")
+        draw_button.click()
+        expect(status).to_contain_text("of 100")
+        page.get_by_role("button", name="Cancel").click()
+        expect(status).to_have_text("Cancelled")
+
+        page.get_by_role("listitem").last.get_by_role("button").click()
+        expect(prompt).to_have_value("a votol cup in neon style")
+        expect(style).to_have_value("neon")
+        assert picture.get_attribute("src") == first
+        assert [line for line in said if "400" not in line] == []
+    (uploads / "mine.safetensors").unlink()
