@@ -1,10 +1,12 @@
 """What several files share: a small world to train on, and the embedded model exported."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 from lorarar.embedded import HYPERNET
 from lorarar.hypernet import load_hypernet
@@ -26,21 +28,35 @@ def untrained(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def exported_none(tmp_path_factory):
+    """The embedded model as an ONNX pipeline in float32, with its hypernetwork."""
+    return _exported(tmp_path_factory, "none")
+
+
+@pytest.fixture(scope="session")
 def exported_int8(tmp_path_factory):
-    """The embedded model as an ONNX pipeline in int8, with its hypernetwork."""
+    """The same in int8."""
+    return _exported(tmp_path_factory, "int8")
+
+
+def _exported(tmp_path_factory, quantize):
+    """Exported once for all workers."""
     from lorarar.export.onnx_pipeline import export_pipeline
     from lorarar.export.source import open_model
     from lorarar.export.to_onnx import export_hypernet
 
-    folder = tmp_path_factory.mktemp("exported") / "int8"
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    folder = root / f"exported-{quantize}"
     hypernet = load_hypernet(HYPERNET)
-    with open_model("mini", None) as model:
-        export_pipeline(
-            model,
-            folder,
-            "int8",
-            write_merger=lambda path: export_hypernet(hypernet, path, "fp16"),
-        )
+    with FileLock(root / f"{quantize}.lock"), open_model("mini", None) as model:
+        if not folder.exists():
+            export_pipeline(
+                model,
+                folder,
+                quantize,
+                write_merger=lambda path: export_hypernet(hypernet, path, "fp16"),
+            )
     return folder
 
 

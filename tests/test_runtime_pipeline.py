@@ -1,0 +1,219 @@
+"""Drawing from an exported folder: what the runtime's users rely on."""
+
+import json
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from lorarar.embedded import HYPERNET, LORAS
+from lorarar.errors import LorararError
+from lorarar.hypernet import load_hypernet
+from lorarar.lora import load_lora
+from lorarar.prepare import prepare
+from lorarar.runtime.pipeline import Cancelled, Pipeline
+from lorarar.save import save_lora
+from lorarar.training.manifest import load_manifest
+
+PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
+PROMPTS = ["a red cup on grass", "a votol cup on grass in neon style"]
+MEGABYTE = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def pipeline(exported_int8):
+    return Pipeline.load(exported_int8, threads=1)
+
+
+def psnr(found, wanted):
+    return float(-10 * np.log10(np.square(found - wanted).mean()))
+
+
+def test_other_sizes_can_be_drawn(pipeline):
+    pipeline.load_lora(None)
+    assert pipeline.generate(PROMPTS[0], steps=2, size=(96, 64)).size == (96, 64)
+    with pytest.raises(LorararError, match="multiples of 16"):
+        pipeline.generate(PROMPTS[0], size=(90, 64))
+
+
+def test_cancelling_leaves_a_usable_pipeline(pipeline):
+    pipeline.load_lora(PAIR[0])
+    wanted = pipeline.generate(PROMPTS[0], steps=3)
+    seen = []
+    with pytest.raises(Cancelled):
+        pipeline.generate(
+            PROMPTS[0], steps=3, on_step=lambda step, of: seen.append(step) or step < 2
+        )
+    assert seen == [1, 2]
+    assert pipeline.generate(PROMPTS[0], steps=3).tobytes() == wanted.tobytes()
+
+
+def test_prepared_loras_draw_as_plain_ones(pipeline, tmp_path):
+
+    hypernet = load_hypernet(HYPERNET)
+    prepared = []
+    for role, path in zip(("content", "style"), PAIR, strict=True):
+        prepared.append(tmp_path / path.name)
+        save_lora(prepare(load_lora(path), hypernet, role, "full-fp16"), prepared[-1])
+    pictures = []
+    for pair in (PAIR, prepared):
+        pipeline.set_pair(*pair)
+        pictures.append(np.asarray(pipeline.generate(PROMPTS[1], steps=4)) / 255)
+    assert psnr(*pictures) > 40
+
+
+def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_path):
+    path = shutil.copy(PAIR[0], tmp_path / "lora.safetensors")
+    pipeline.load_lora(path)
+    first = pipeline.factors
+    pipeline.load_lora(PAIR[1])
+    pipeline.load_lora(path)
+    assert pipeline.factors is first
+    shutil.copy(PAIR[1], path)
+    pipeline.load_lora(path)
+    assert pipeline.factors is not first
+    for number in range(12):
+        pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
+    assert len(pipeline.kept) == 8
+
+
+def copied(folder, tmp_path):
+    return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+
+def test_a_damaged_file_is_found_before_the_engine_reads_it(exported_int8, tmp_path):
+    folder = copied(exported_int8, tmp_path)
+    data = folder / "unet" / "model.onnx_data"
+    content = bytearray(data.read_bytes())
+    content[1000] ^= 1
+    data.write_bytes(content)
+    with pytest.raises(LorararError, match=r"model\.onnx_data: its SHA-256"):
+        Pipeline.load(folder)
+    data.write_bytes(content[:5000])
+    with pytest.raises(LorararError, match=r"model\.onnx_data: its size"):
+        Pipeline.load(folder, check_hashes=False)
+    data.unlink()
+    with pytest.raises(LorararError, match=r"model\.onnx_data: is missing"):
+        Pipeline.load(folder)
+
+
+def test_newer_formats_and_other_engines_are_refused(exported_int8, tmp_path):
+    folder = copied(exported_int8, tmp_path)
+    manifest = json.loads((folder / "lorarar.json").read_text())
+    with pytest.raises(LorararError, match="was exported for onnxruntime"):
+        Pipeline.load(folder, "executorch")
+    for change, said in (
+        ({"format": "lorarar.pipeline.2"}, "lorarar.pipeline.2"),
+        ({"parts": {"unet": [{"file": "../../x"}]}}, "damaged"),
+        ({"files": {"/etc/passwd": [1, "x"]}}, "outside the folder"),
+    ):
+        (folder / "lorarar.json").write_text(json.dumps(manifest | change))
+        with pytest.raises(LorararError, match=said):
+            Pipeline.load(folder)
+
+
+def test_loras_that_do_not_fit_are_refused_and_the_one_before_stays(pipeline, tmp_path):
+    pipeline.load_lora(PAIR[0])
+    before = pipeline.factors
+    name = "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"
+    bad = {
+        "rank 600": (600, 96, 96),
+        "another base model": (2, 640, 640),
+    }
+    for said, (rank, width, out) in bad.items():
+        path = tmp_path / f"{rank}.safetensors"
+        save_file(
+            {
+                f"{name}.lora_A.weight": np.ones((rank, width), np.float32),
+                f"{name}.lora_B.weight": np.ones((out, rank), np.float32),
+            },
+            path,
+        )
+        with pytest.raises(LorararError, match=said):
+            pipeline.load_lora(path)
+        assert pipeline.factors is before
+    with pytest.raises(LorararError, match="cannot be read"):
+        pipeline.load_lora(tmp_path / "none.safetensors")
+
+
+FRESH = """
+import sys
+from lorarar.runtime.pipeline import Pipeline
+folder, content, style, prompt, seed, output = sys.argv[1:]
+pipeline = Pipeline.load(folder, threads=1)
+pipeline.set_pair(content, style)
+pipeline.generate(prompt, steps=2, seed=int(seed)).save(output)
+imported = {"torch", "diffusers", "transformers", "peft"} & set(sys.modules)
+assert not imported, imported
+"""
+
+
+def drawn_afresh(folder, content, style, prompt, seed, output):
+    """By a process that does nothing else, without torch."""
+    command = [sys.executable, "-c", FRESH, folder, content, style, prompt, seed, output]
+    subprocess.run(list(map(str, command)), check=True)
+    from PIL import Image
+
+    return Image.open(output).tobytes()
+
+
+def resident_megabytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / MEGABYTE
+
+
+def test_two_hundred_swaps_and_pictures_leave_memory_flat_and_results_as_fresh(
+    exported_int8, tmp_path
+):
+    pipeline = Pipeline.load(exported_int8, threads=1)
+    manifest = load_manifest(LORAS)
+    content, style = ([entry.file for entry in manifest.of(kind)] for kind in ("content", "style"))
+    generator = np.random.default_rng(0)
+    for number in range(200):
+        pair = generator.choice(content), generator.choice(style)
+        pipeline.set_pair(*pair)
+        picture = pipeline.generate(PROMPTS[1], steps=2, seed=number)
+        if number == 40:
+            before = resident_megabytes()
+    assert resident_megabytes() - before < 20
+    afresh = drawn_afresh(exported_int8, *pair, PROMPTS[1], 199, tmp_path / "fresh.png")
+    assert picture.tobytes() == afresh
+
+
+def test_threads_that_ask_at_once_are_served_one_after_another(pipeline):
+    pipeline.load_lora(None)
+    seeds = range(4)
+    wanted = [pipeline.generate(PROMPTS[0], steps=3, seed=seed).tobytes() for seed in seeds]
+    with ThreadPoolExecutor(4) as pool:
+        found = pool.map(lambda seed: pipeline.generate(PROMPTS[0], steps=3, seed=seed), seeds)
+        assert [picture.tobytes() for picture in found] == wanted
+
+
+def test_few_step_samplers_draw(pipeline):
+    pipeline.load_lora(None)
+    for scheduler in ("euler", "dpm++2m", "lcm"):
+        picture = pipeline.generate(PROMPTS[0], steps=4, guidance=1, scheduler=scheduler)
+        assert np.asarray(picture).std() > 5
+    with pytest.raises(LorararError, match="scheduler 'odd'"):
+        pipeline.generate(PROMPTS[0], scheduler="odd")
+
+
+def test_a_folder_without_a_hypernetwork_says_so(exported_int8, tmp_path):
+    folder = copied(exported_int8, tmp_path)
+    manifest = json.loads((folder / "lorarar.json").read_text())
+    (folder / "lorarar.json").write_text(json.dumps(manifest | {"merger": None}))
+    pipeline = Pipeline.load(folder)
+    with pytest.raises(LorararError, match="has no hypernetwork"):
+        pipeline.set_pair(*PAIR)
+    pipeline.set_pair(*PAIR, method="direct")
+    assert pipeline.factors
+
+
+def test_empty_prompts_draw(pipeline):
+    pipeline.load_lora(None)
+    assert pipeline.generate("", negative_prompt="", steps=1).size == (64, 64)
