@@ -16,9 +16,11 @@ from lorarar.errors import LorararError
 from lorarar.export.parts import Part
 from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.export.stored import Recipe
+from lorarar.parallel import cores
 
 OPSET = 21  # the first whose DequantizeLinear and Cast know all that is used here
 DATA = "model.onnx_data"
+IN_FLIGHT = 64 << 20  # bytes of tensors that are being made
 FOLDED = 64  # bytes; what is larger is a weight, to be stored as it is
 
 
@@ -47,12 +49,15 @@ def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
 
 
 def _dynamic(axes: dict[int, str]) -> dict[int, Any]:
-    """Sides of latents are halved twice and doubled again; a batch of 64 takes other code."""
+    """Latents are halved twice and doubled again, pictures become latents first; a batch of 64
+    takes other code."""
     dimensions = {
         "batch": torch.export.Dim("batch", max=63),
         "tokens": torch.export.Dim("tokens", max=1024),
         "height": 4 * torch.export.Dim("height", max=256),
         "width": 4 * torch.export.Dim("width", max=256),
+        "rows": 32 * torch.export.Dim("rows", max=256),
+        "columns": 32 * torch.export.Dim("columns", max=256),
     }
     return {axis: dimensions[name] for axis, name in axes.items()}
 
@@ -103,8 +108,15 @@ def open_slots(model: ir.Model, factors: Iterable[str]) -> None:
 
 
 def write(model: ir.Model, folder: Path, progress: Any) -> None:
-    """Write model.onnx and its weights beside it, one tensor at a time."""
+    """Write model.onnx and its weights beside it, a few tensors at a time."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter's stack traces, with this machine's paths
     folder.mkdir(parents=True, exist_ok=True)
-    ir.save(model, folder / "model.onnx", external_data=DATA, callback=progress)
+    ir.save(
+        model,
+        folder / "model.onnx",
+        external_data=DATA,
+        callback=progress,
+        max_workers=cores(),
+        max_in_flight_bytes=IN_FLIGHT,
+    )

@@ -18,7 +18,9 @@ from lorarar.errors import LorararError
 from lorarar.export.slots import SlottedUNet, example_factors, factor_names, slots_of
 from lorarar.export.weights import Weights, folder_weights
 
-Axes = dict[int, str]  # dimension: its name; "height" and "width" are of latents
+Axes = dict[
+    int, str
+]  # dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures
 ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
@@ -148,7 +150,7 @@ def vae_encoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     vae = _vae(model)
     side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
     inputs = {"sample": torch.zeros(batch, vae.config.in_channels, side, side)}
-    axes: dict[str, Axes] = {"sample": {0: "batch"}}
+    axes: dict[str, Axes] = {"sample": {0: "batch", 2: "rows", 3: "columns"}}
     weights = folder_weights(model.folder / "vae")
     return Part("vae_encoder", _VaeEncoder(vae), "", weights, inputs, ["latent_parameters"], axes)
 

@@ -9,7 +9,7 @@ from lorarar.lora import Layer, Lora
 from lorarar.merge import refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
-from lorarar.pipeline_format import Pipeline
+from lorarar.pipeline_format import Pipeline, Stage
 
 Factors = dict[str, np.ndarray]
 
@@ -63,3 +63,26 @@ def _factors(lora: Lora, dtype: np.dtype, name: str) -> tuple[np.ndarray, np.nda
     )
     down, up = (refuse_bad_weights(factor, name, lora) for factor in narrowed)
     return down, up
+
+
+def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
+    """Every factor of a stage, in its order, for engines that take all of them in one rank.
+
+    Shorter ones and those not given are filled up with zeros, to rank 1 at least.
+    """
+    rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
+    shapes = {
+        f"unet.{layer}.{suffix}.weight": shape
+        for layer, (out, width) in stage.layers.items()
+        for suffix, shape in (("lora_A", (rank, width)), ("lora_B", (out, rank)))
+    }
+    return {name: _filled(given.get(name), shape, dtype) for name, shape in shapes.items()}
+
+
+def _filled(factor: np.ndarray | None, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    if factor is not None and factor.shape == shape:
+        return factor
+    filled = np.zeros(shape, dtype)
+    if factor is not None:
+        filled[: factor.shape[0], : factor.shape[1]] = factor
+    return filled

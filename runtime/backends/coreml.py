@@ -8,7 +8,9 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import Run
+from lorarar.pipeline_format import Stage
+from lorarar.runtime.backends import Run, RunStage, Tensors
+from lorarar.runtime.factors import filled_factors
 
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
@@ -29,3 +31,20 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
         return function(graph).predict(dict(zip(names[graph], arrays, strict=True)))["m"]
 
     return manifest, run, 1
+
+
+def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
+    """Open one part of a pipeline. Dots are "__" in Core ML's names, and ranks are one per call."""
+    if sys.platform != "darwin":
+        raise LorararError(f"{path}: Core ML predicts on macOS only; use the onnxruntime backend")
+    import coremltools as ct
+
+    model = ct.models.MLModel(str(path))
+
+    def run(feeds: Tensors) -> Tensors:
+        given = {name: feeds[name] for name in stage.inputs}
+        given |= filled_factors(feeds, stage, np.dtype(np.float16))
+        answers = model.predict({name.replace(".", "__"): each for name, each in given.items()})
+        return {name: answers[name.replace(".", "__")] for name in stage.outputs}
+
+    return run

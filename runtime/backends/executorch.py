@@ -6,8 +6,7 @@ program slow from Python.
 
 import hashlib
 import warnings
-from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from lorarar.errors import LorararError
 from lorarar.merger_format import Manifest
 from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends import Run, RunStage, Tensors
+from lorarar.runtime.factors import filled_factors
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -28,9 +28,15 @@ SEAL = hashlib.sha256
 
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
-    portable_lib._unsafe_reset_threadpool(threads)
+    _use_threads(threads)
     program = _unsealed(path.read_bytes(), path)
     return *open_program(program, path), 1  # a method is not to be shared by threads
+
+
+@lru_cache(maxsize=1)
+def _use_threads(threads: int) -> None:
+    """For the whole process, which has one pool; anew only if the number is another one."""
+    portable_lib._unsafe_reset_threadpool(threads)
 
 
 def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
@@ -67,7 +73,7 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     A program takes all its factors in one rank: shorter ones are filled up with zeros, and
     without a LoRA it gets rank 1 of zeros.
     """
-    portable_lib._unsafe_reset_threadpool(threads)
+    _use_threads(threads)
     _unsealed(path.read_bytes(), path)
     try:
         program = Runtime.get().load_program(str(path))  # its method does not keep it alive
@@ -75,14 +81,9 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     except (RuntimeError, ValueError) as error:
         raise LorararError(f"{path}: not a usable .pte ({_reason(error)})") from error
 
-    def factors(feeds: Tensors) -> Iterator[np.ndarray]:
-        rank = max((len(array) for name, array in feeds.items() if ".lora_A." in name), default=1)
-        for layer, (out, width) in stage.layers.items():
-            yield _filled(feeds.get(f"unet.{layer}.lora_A.weight"), (rank, width))
-            yield _filled(feeds.get(f"unet.{layer}.lora_B.weight"), (out, rank))
-
     def run(feeds: Tensors) -> Tensors:
-        arrays = [*(feeds[name] for name in stage.inputs), *factors(feeds)]
+        factors = filled_factors(feeds, stage, np.dtype(np.float32))
+        arrays = [*(feeds[name] for name in stage.inputs), *factors.values()]
         try:
             answers = method.execute([torch.from_numpy(array) for array in arrays])
         except RuntimeError as error:
@@ -93,15 +94,6 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
         }
 
     return run
-
-
-def _filled(factor: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-    if factor is not None and factor.shape == shape:
-        return factor
-    filled = np.zeros(shape, np.float32)
-    if factor is not None:
-        filled[: factor.shape[0], : factor.shape[1]] = factor
-    return filled
 
 
 def _reason(error: Exception) -> str:
