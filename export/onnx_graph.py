@@ -78,6 +78,8 @@ def fill(model: ir.Model, recipe: Recipe, source: Path) -> int:
         make = partial(_made, recipe, name, value.dtype.numpy(), tuple(value.shape.numpy()))
         value.const_value = ir.LazyTensor(make, value.dtype, value.shape, name=name)
         total += value.const_value.nbytes
+    for name in [name for name in model.graph.initializers if name.endswith(".scales")]:
+        model.graph.initializers[name] = model.graph.initializers.pop(name)  # made with numbers
     # Not optimize_ir, whose rewriting takes a quarter of an hour for SDXL and gains nothing here.
     fold_constants(model, input_size_limit=FOLDED, output_size_limit=FOLDED)
     remove_unused_nodes(model)

@@ -56,9 +56,8 @@ class BlockLinear(nn.Module):
         numbers = torch.zeros(self.rows, blocks, self.block * bits // 8, dtype=torch.uint8)
         self.register_buffer("numbers", numbers)
         self.register_buffer("scales", torch.zeros(self.rows, blocks))
-        key = f"{name}.weight"
-        recipe[f"{name}.numbers"] = lambda: quantise(np.asarray(weights[key]), bits)[0]
-        recipe[f"{name}.scales"] = lambda: quantise(np.asarray(weights[key]), bits)[1]
+        rounded = _Rounded(lambda: quantise(np.asarray(weights[f"{name}.weight"]), bits))
+        recipe |= {f"{name}.numbers": rounded.numbers, f"{name}.scales": rounded.scales}
 
     def forward(self, x: Tensor) -> Tensor:
         product: Tensor = torch.onnx.ops.symbolic(
@@ -96,8 +95,8 @@ class StoredConv(nn.Module):
             return
         self.register_buffer("filters", torch.zeros(shape, dtype=torch.int8))
         self.register_buffer("scales", torch.zeros(shape[0]))
-        recipe[f"{name}.filters"] = lambda: quantise_filters(np.asarray(weights[key]))[0]
-        recipe[f"{name}.scales"] = lambda: quantise_filters(np.asarray(weights[key]))[1]
+        rounded = _Rounded(lambda: quantise_filters(np.asarray(weights[key])))
+        recipe |= {f"{name}.filters": rounded.numbers, f"{name}.scales": rounded.scales}
 
     def forward(self, x: Tensor) -> Tensor:
         filters = self.filters
@@ -126,6 +125,22 @@ class StoredEmbedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return functional.embedding(ids, self.weight).float()
+
+
+class _Rounded:
+    """Makes numbers, and keeps their scales, which are small, until those are asked for."""
+
+    def __init__(self, make: Callable[[], tuple[np.ndarray, np.ndarray]]):
+        self.make = make
+        self.kept: np.ndarray | None = None
+
+    def numbers(self) -> np.ndarray:
+        numbers, self.kept = self.make()
+        return numbers
+
+    def scales(self) -> np.ndarray:
+        scales, self.kept = self.kept, None
+        return self.make()[1] if scales is None else scales
 
 
 def store(module: nn.Module, width: Width, weights: Weights) -> Recipe:

@@ -197,11 +197,17 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("lorarar-demo.png"),
     force: Force = False,
 ) -> None:
-    """Merge LoRAs that the embedded hypernetwork has never seen, and draw them, in a minute."""
-    refuse_existing(output, force)
-    from lorarar.demo import run_demo
+    """Merge LoRAs that the embedded hypernetwork has never seen, and draw them, in a minute.
+
+    Then export the model, and draw from what was exported, in a few minutes.
+    """
+    engines = output.with_stem(f"{output.stem}-engines")
+    for path in (output, engines):
+        refuse_existing(path, force)
+    from lorarar.demo import run_demo, run_engines
 
     run_demo(output, force, console)
+    run_engines(engines, force, console)
 
 
 def app() -> None:

@@ -1,36 +1,32 @@
-"""`lorarar demo`: held-out pairs of the small world, merged and drawn; then one on each engine."""
+"""`lorarar demo`: held-out pairs of the small world, merged and drawn; then one by each engine."""
 
 import tempfile
 import time
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from importlib import import_module
+from math import log10
 from pathlib import Path
-from statistics import median
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lorarar.embedded import HYPERNET, LORAS
+from lorarar.embedded import HYPERNET, LORAS, find_lora
+from lorarar.export.command import export_folder
 from lorarar.generate import merged_into
-from lorarar.hypernet import ROLES, Hypernet, load_hypernet
-from lorarar.lora import Lora, load_lora
-from lorarar.merge import Coefficients, coefficients
+from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.lora import load_lora
 from lorarar.mini.world import SUBJECTS, describe
 from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.plot import plot_pictures
-from lorarar.runtime import load_merger
+from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
 
 METHODS = ("direct", "lorarar")
 PLACE, SEED = "on grass", 0
-EXPORTS = {  # the dtype that takes float16 files fastest on each (benchmarks/LOG.md)
-    "onnxruntime": ("to_onnx", "merger.onnx", "fp16"),
-    "executorch": ("to_executorch", "merger.pte", "fp32"),
-}
-RUNS = 5
+ENGINES = {"onnxruntime": ("onnx", "int8"), "executorch": ("executorch", "none")}
 
 
 def run_demo(output: Path, force: bool, console: Console) -> None:
@@ -62,7 +58,6 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
         rows["\n".join(names)] = [each[0].permute(1, 2, 0).numpy() for each in pictures]
     plot_pictures(rows, ("content", "style", *METHODS), output, force)
     console.print(table)
-    console.print(_on_each_engine(pair[0], pair[1], hypernet))
     console.print(f"{output.resolve()}: held-out pairs, drawn", soft_wrap=True, highlight=False)
 
 
@@ -71,33 +66,68 @@ def _prompts_alone(content: str, style: str) -> tuple[str, str]:
     return describe(f"{content} {kind}", PLACE), describe(f"red {kind}", PLACE, style)
 
 
-def _on_each_engine(content: Lora, style: Lora, hypernet: Hypernet) -> Table:
-    """Export the hypernetwork to each format and let each engine predict the coefficients."""
-    table = Table("engine", "artefact", "coefficients, median ms", "largest difference")
-    wanted = coefficients(content, style, hypernet)
-    milliseconds = _median_milliseconds(partial(coefficients, content, style, hypernet))
-    table.add_row("numpy", "hypernet.safetensors", f"{milliseconds:.1f}", "-")
-    with tempfile.TemporaryDirectory() as folder:
-        for backend, (module, artefact, dtype) in EXPORTS.items():
-            exporter = import_module(f"lorarar.export.{module}")
-            exporter.export_hypernet(hypernet, Path(folder, artefact), dtype)
-            merger = load_merger(Path(folder, artefact), backend)
-            difference = _largest_difference(merger.coefficients(content, style), wanted)
-            milliseconds = _median_milliseconds(partial(merger.coefficients, content, style))
-            table.add_row(
-                backend, f"{artefact}, {dtype}", f"{milliseconds:.1f}", f"{difference:.1e}"
-            )
+def run_engines(output: Path, force: bool, console: Console) -> None:
+    """Export the embedded model for each engine, and let each merge and draw the same pair from
+    the same noise beside torch, into one labelled picture.
+
+    Raises LorararError if `output` exists and is not to be replaced, or cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folders = {}
+        for engine, (form, quantize) in ENGINES.items():
+            folders[engine] = Path(name, engine)
+            with console.status(f"exporting for {engine}: one or two minutes"):
+                export_embedded(form, quantize, folders[engine])
+        console.print(compare_engines(folders, output, force))
+    console.print(f"{output.resolve()}: drawn by each engine", soft_wrap=True, highlight=False)
+
+
+def export_embedded(form: str, quantize: str, folder: Path) -> None:
+    exporter = import_module(f"lorarar.export.to_{form}")
+    export_folder(exporter.FORMAT, "mini", None, quantize, None, folder, force=False)
+
+
+def compare_engines(folders: Mapping[str, Path], output: Path, force: bool) -> Table:
+    """Draw a pair by torch and from each engine's exported folder; the table says how close."""
+    content, style = (_held_out(role)[0] for role in ROLES)
+    files = [find_lora(name) for name in (content, style)]
+    prompt = describe(f"{content} {SUBJECTS[content].kind}", PLACE, style)
+    wanted = _by_torch(files, prompt)
+    pictures = {"torch": wanted}
+    table = Table("engine", "MB", "pair swapped in, ms", "picture, s", "PSNR to torch, dB")
+    for engine, folder in folders.items():
+        pipeline = Pipeline.load(folder, engine)
+        started = time.perf_counter()
+        pipeline.set_pair(*files)
+        swapped = time.perf_counter()
+        pictures[engine] = np.asarray(pipeline.generate(prompt, seed=SEED)) / np.float32(255)
+        drawn = time.perf_counter()
+        error = float(np.square(pictures[engine] - wanted).mean())
+        megabytes = sum(size for size, _ in pipeline.manifest.files.values()) / 1e6
+        table.add_row(
+            f"{engine}, {pipeline.manifest.quantize}",
+            f"{megabytes:.1f}",
+            f"{(swapped - started) * 1e3:.1f}",
+            f"{drawn - swapped:.1f}",
+            f"{-10 * log10(error):.1f}",
+        )
+    plot_pictures({f"{content}\n{style}": [*pictures.values()]}, tuple(pictures), output, force)
     return table
 
 
-def _median_milliseconds(work: Callable[[], object]) -> float:
-    times = []
-    for _ in range(RUNS):
-        started = time.perf_counter()
-        work()
-        times.append((time.perf_counter() - started) * 1e3)
-    return median(times)
+def _by_torch(files: list[Path], prompt: str) -> np.ndarray:
+    """(side, side, 3) float32 in [0, 1], from the noise that the runtime draws."""
+    pipeline = load_pipeline()
+    pair = [load_lora(file) for file in files]
+    config = pipeline.unet.config
+    shape = (1, config.in_channels, config.sample_size, config.sample_size)
+    noise = np.random.default_rng(SEED).standard_normal(shape, np.float32)
+    options = {"hypernet": load_hypernet(HYPERNET)}
+    with merged_into(pipeline, pair[0], pair[1], "lorarar", **options) as ready:
+        latents = torch.from_numpy(noise)
+        drawn = draw(pipeline, [prompt], [SEED], latents=latents, **ready.arguments)
+    return drawn[0].permute(1, 2, 0).numpy()
 
 
-def _largest_difference(found: Coefficients, wanted: Coefficients) -> float:
-    return max(float(np.abs(found[name] - m).max()) for name, m in wanted.items())
+def _held_out(role: str) -> list[str]:
+    return [entry.name for entry in load_manifest(LORAS).of(role, held_out=True)]

@@ -1,5 +1,8 @@
 """What comes with the project: small enough, complete, and able to draw."""
 
+import shutil
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -96,18 +99,24 @@ def test_generate_names_a_lora_that_is_missing(tmp_path, monkeypatch, capsys):
     assert "nobody" in capsys.readouterr().err
 
 
-def test_demo_draws_a_labelled_grid_and_prints_timings(tmp_path, monkeypatch, capsys):
+def test_demo_draws_a_labelled_grid_and_prints_timings(
+    tmp_path, monkeypatch, capsys, exported_int8
+):
     def of_one_pair(path):
         known = load_manifest(path)
         return Manifest(path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {})
 
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
+    monkeypatch.setattr(demo, "ENGINES", {"onnxruntime": ("onnx", "int8")})
+    exported = partial(shutil.copytree, exported_int8)
+    monkeypatch.setattr(demo, "export_embedded", lambda form, quantize, folder: exported(folder))
     output = tmp_path / "demo.png"
     assert run(monkeypatch, "demo", "-o", output) == 0
     said = capsys.readouterr().out
-    assert "votol" in said and "onnxruntime" in said and "executorch" in said
+    assert "votol" in said and "onnxruntime, int8" in said
     height, width, _ = imread(output).shape
     assert width > 2 * height > 0
+    assert imread(tmp_path / "demo-engines.png").size
     assert run(monkeypatch, "demo", "-o", output) == 1
 
 
