@@ -19,19 +19,8 @@ from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, sa
 
 from lorarar.command import run_script
 from lorarar.errors import LorararError
+from lorarar.export import command
 from lorarar.export.artefact import ExportReport, GraphReport, size_in_megabytes, verify
-from lorarar.export.command import (
-    Dtype,
-    Force,
-    Format,
-    HypernetPath,
-    ModelName,
-    Output,
-    Quantize,
-    RandomWeights,
-    Side,
-    export,
-)
 from lorarar.export.hypernet_module import LARGEST_RANK, export_graph
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.hypernet import Hypernet
@@ -123,21 +112,25 @@ def _convert(hypernet: Hypernet, name: str, manifest: Manifest) -> ct.models.MLM
 
 
 QUANTIZE = "fp16"
-FORMAT = Format(export_hypernet, "merger.mlpackage", "fp16", "lorarar.export.coreml_pipeline")
+FORMAT = command.Format(
+    export_hypernet, "merger.mlpackage", "fp16", "lorarar.export.coreml_pipeline"
+)
 
 
 def main(
-    model: ModelName = None,
-    random_weights: RandomWeights = None,
-    quantize: Quantize = QUANTIZE,
-    side: Side = 0,
-    hypernet: HypernetPath = None,
-    output: Output = None,
-    dtype: Dtype = "fp32",
-    force: Force = False,
+    model: command.ModelName = None,
+    random_weights: command.RandomWeights = None,
+    quantize: command.Quantize = QUANTIZE,
+    side: command.Side = 0,
+    hypernet: command.HypernetPath = None,
+    output: command.Output = None,
+    dtype: command.Dtype = "fp32",
+    force: command.Force = False,
 ) -> None:
     """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""
-    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side)
+    command.export(
+        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side
+    )
 
 
 if __name__ == "__main__":

@@ -12,19 +12,8 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import to_edge_transform_and_lower
 
 from lorarar.command import run_script
+from lorarar.export import command
 from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
-from lorarar.export.command import (
-    Dtype,
-    Force,
-    Format,
-    HypernetPath,
-    ModelName,
-    Output,
-    Quantize,
-    RandomWeights,
-    Side,
-    export,
-)
 from lorarar.export.hypernet_module import export_graph
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
@@ -60,23 +49,25 @@ def export_hypernet(
 
 
 QUANTIZE = "int8"
-FORMAT = Format(export_hypernet, "merger.pte", "fp32", "lorarar.export.executorch_pipeline")
+FORMAT = command.Format(export_hypernet, "merger.pte", "fp32", "lorarar.export.executorch_pipeline")
 
 
 def main(
-    model: ModelName = None,
-    random_weights: RandomWeights = None,
-    quantize: Quantize = QUANTIZE,
+    model: command.ModelName = None,
+    random_weights: command.RandomWeights = None,
+    quantize: command.Quantize = QUANTIZE,
     delegate: Annotated[str, typer.Option(help="with a model: who computes")] = "xnnpack",
-    side: Side = 0,
-    hypernet: HypernetPath = None,
-    output: Output = None,
-    dtype: Dtype = "fp32",
-    force: Force = False,
+    side: command.Side = 0,
+    hypernet: command.HypernetPath = None,
+    output: command.Output = None,
+    dtype: command.Dtype = "fp32",
+    force: command.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""
     options = {"delegate": delegate, "side": side}
-    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, **options)
+    command.export(
+        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, **options
+    )
 
 
 if __name__ == "__main__":

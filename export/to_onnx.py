@@ -18,18 +18,8 @@ import typer
 from onnx import ModelProto, TensorProto, helper
 
 from lorarar.command import run_script
+from lorarar.export import command
 from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
-from lorarar.export.command import (
-    Dtype,
-    Force,
-    Format,
-    HypernetPath,
-    ModelName,
-    Output,
-    Quantize,
-    RandomWeights,
-    export,
-)
 from lorarar.export.hypernet_module import export_all_graphs
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
@@ -93,24 +83,26 @@ def _empty(value: onnx.ValueInfoProto) -> TensorProto:
 
 
 QUANTIZE = "int8"
-FORMAT = Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.onnx_pipeline")
+FORMAT = command.Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.onnx_pipeline")
 
 
 def main(
-    model: ModelName = None,
-    random_weights: RandomWeights = None,
-    quantize: Quantize = QUANTIZE,
+    model: command.ModelName = None,
+    random_weights: command.RandomWeights = None,
+    quantize: command.Quantize = QUANTIZE,
     psnr: Annotated[
         float | None,
         typer.Option(help="with int4: widen the most sensitive layers until images reach these dB"),
     ] = None,
-    hypernet: HypernetPath = None,
-    output: Output = None,
-    dtype: Dtype = "fp32",
-    force: Force = False,
+    hypernet: command.HypernetPath = None,
+    output: command.Output = None,
+    dtype: command.Dtype = "fp32",
+    force: command.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
-    export(FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr)
+    command.export(
+        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr
+    )
 
 
 if __name__ == "__main__":
