@@ -85,13 +85,12 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
         factors = filled_factors(feeds, stage, np.dtype(np.float32))
         arrays = [*(feeds[name] for name in stage.inputs), *factors.values()]
         try:
-            answers = method.execute([torch.from_numpy(array) for array in arrays])
+            # The engine reads other memory orders wrong without a word.
+            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+            answers = method.execute(tensors)
         except RuntimeError as error:
             raise LorararError(f"{path}: cannot be run ({_reason(error)})") from error
-        return {
-            name: answer.numpy().copy()  # the next call writes over it
-            for name, answer in zip(stage.outputs, answers, strict=True)
-        }
+        return {name: answer.numpy() for name, answer in zip(stage.outputs, answers, strict=True)}
 
     return run
 

@@ -1,0 +1,323 @@
+"""Export a whole pipeline to ExecuTorch: the UNet in stages with LoRA slots, a .pte for each.
+
+A stage's weights are read just before it is lowered and dropped after it, so that memory stays
+near the largest stage. In 8 and 4 bits weights are rounded here, and their layers' inputs as the
+program runs: a token's to one scale for linear layers, a whole image's for convolutions, which
+have 8 bits in either case. The batch is 1: guidance runs the UNet twice. The latents' side is
+fixed.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
+from executorch.exir.passes import MemoryPlanningPass
+from executorch.runtime import Runtime
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines ROUNDING's
+from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
+from torchao.quantization.granularity import PerAxis, PerGroup
+
+from lorarar.errors import LorararError
+from lorarar.export.artefact import console, size_in_megabytes
+from lorarar.export.folder import (
+    PartReport,
+    PipelineReport,
+    check_disk,
+    copy_rest,
+    write_manifest,
+)
+from lorarar.export.parts import BUILDERS, Model, Part, random_inputs, unet_part
+from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
+from lorarar.export.stages import unet_stages
+from lorarar.files import refuse_existing, write_folder_atomically
+from lorarar.pipeline_format import Stage
+from lorarar.runtime.backends.executorch import seal
+
+WriteMerger = Callable[[Path], object]
+Values = dict[str, Tensor]
+
+ROUNDING = torch.ops.quantized_decomposed
+GROUP = 32  # of int4 weights that share a scale
+INT4 = Int8DynamicActivationIntxWeightConfig(torch.int4, PerGroup(GROUP))  # type: ignore[attr-defined]
+INT8 = Int8DynamicActivationIntxWeightConfig(torch.int8, PerAxis(0))
+# Relative errors that fail an export, of one call with random inputs and factors: they find what
+# is broken, not what is coarse.
+FLOORS = {"none": 1e-3, "int8": 2e-1, "int4": 5e-1}
+
+
+def _xnnpack(width: str) -> list[Any]:
+    from executorch.backends.xnnpack.partition import xnnpack_partitioner as xnnpack
+    from executorch.backends.xnnpack.partition.config.gemm_configs import ConvolutionConfig
+
+    everything = xnnpack.XnnpackPartitioner()
+    if width == "none":
+        return [everything]
+    # By themselves, as XNNPACK fails on a rounded convolution that follows others in one call.
+    convolutions = xnnpack.XnnpackPartitioner(
+        [ConvolutionConfig], xnnpack.ConfigPrecisionType.DYNAMIC_QUANT
+    )
+    # Else what is left to the second would be decomposed before it comes.
+    convolutions.ops_to_not_decompose = everything.ops_to_not_decompose
+    return [convolutions, everything]
+
+
+def _vulkan(width: str) -> list[Any]:
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+
+    return [VulkanPartitioner()]
+
+
+def _coreml(width: str) -> list[Any]:
+    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+
+    return [CoreMLPartitioner()]
+
+
+RUNS_HERE = "xnnpack"
+DELEGATES = {RUNS_HERE: _xnnpack, "vulkan": _vulkan, "coreml": _coreml}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One call of a part: its values by name, by torch in float32 and by what was written."""
+
+    wanted: Values
+    found: Values
+    factors: Values
+
+    def error(self, name: str) -> float:
+        wanted = self.wanted[name]
+        return float(torch.linalg.norm(self.found[name] - wanted) / torch.linalg.norm(wanted))
+
+
+def export_pipeline(
+    model: Model,
+    path: Path,
+    quantize: str = "int8",
+    force: bool = False,
+    write_merger: WriteMerger | None = None,
+    delegate: str = "xnnpack",
+    side: int = 0,
+) -> PipelineReport:
+    """Write a folder that `lorarar.runtime` loads.
+
+    quantize: "none", "int8" or "int4", of linear layers; text encoders never have fewer than 8
+    bits, the VAE's decoder has float32. write_merger: adds the exported hypernetwork to the
+    folder. side: of latents, the model's own if 0.
+
+    Raises LorararError if the path exists (without `force`), if there is not enough room, if
+    weights are missing or misshapen, if the delegate cannot be had here, or if a part differs
+    too much from torch.
+    """
+    started = time.perf_counter()
+    refuse_existing(path, force)
+    _check(quantize, delegate)
+    with torch.device("meta"), torch.no_grad():
+        unet = unet_part(model, 1, side)
+        parts = {"unet": _stages(unet)}
+        for name in ("text_encoder", "text_encoder_2", "vae_decoder"):
+            parts[name] = [BUILDERS[name](model, 1, side)]
+    check_disk(path, sum(_bytes(part, _width(part, quantize)) for part in chain(*parts.values())))
+    reports: list[PartReport] = []
+
+    def fill_folder(folder: Path) -> None:
+        copy_rest(model, folder)
+        written = {}
+        for name, stages in parts.items():
+            (folder / name).mkdir()
+            whole = unet if name == "unet" else stages[0]
+            written[name], error = _write(whole, stages, model, folder, quantize, delegate)
+            reports.append(PartReport(name, size_in_megabytes(folder / name), error))
+        if write_merger:
+            write_merger(folder / "merger.pte")
+        write_manifest(
+            model,
+            folder,
+            "executorch",
+            quantize,
+            written,
+            "float32",
+            unet.inputs["sample"].shape[-1],
+            False,
+            "merger.pte" if write_merger else None,
+        )
+
+    write_folder_atomically(path, fill_folder, force)
+    notes = [] if delegate == RUNS_HERE else [f"{delegate}: produced, not run on this machine"]
+    seconds = time.perf_counter() - started
+    return PipelineReport(path, reports, size_in_megabytes(path), seconds, notes)
+
+
+def _check(quantize: str, delegate: str) -> None:
+    if delegate == "qnn":
+        raise LorararError(
+            "--delegate qnn: lowers with Qualcomm's SDK, for one chip at a time, and the "
+            f"executorch wheel holds none; use one of {', '.join(DELEGATES)}"
+        )
+    if delegate not in DELEGATES:
+        raise LorararError(f"--delegate {delegate}: unknown; use one of {', '.join(DELEGATES)}")
+    widths = FLOORS if delegate == RUNS_HERE else ["none"]
+    if quantize not in widths:
+        raise LorararError(
+            f"--quantize {quantize}: not for ExecuTorch's {delegate}; use one of "
+            f"{', '.join(widths)}"
+        )
+
+
+def _stages(unet: Part) -> list[Part]:
+    slotted: Any = unet.module
+    bare = UNet2DConditionModel.from_config(slotted.unet.config)  # without the slots' hooks
+    bare = bare.eval().requires_grad_(False)
+    return unet_stages(bare, unet.weights, unet.inputs, unet.slots)
+
+
+def _width(part: Part, quantize: str) -> str:
+    if part.name == "vae_decoder":
+        return "none"
+    return "int8" if quantize != "none" and part.name.startswith("text_encoder") else quantize
+
+
+def _bytes(part: Part, width: str) -> int:
+    """At most."""
+    rounded = sum(
+        layer.weight.numel()
+        for layer in part.module.modules()
+        if width != "none" and isinstance(layer, nn.Linear | nn.Conv2d)
+    )
+    return 4 * sum(weight.numel() for weight in part.module.parameters()) - 3 * rounded
+
+
+def _write(
+    whole: Part, stages: list[Part], model: Model, folder: Path, quantize: str, delegate: str
+) -> tuple[list[Stage], float | None]:
+    """Lower a part's stages one by one, and run each on what the earlier ones gave.
+
+    Returns the error of the part's first output, None if the delegate does not run here. Raises
+    LorararError if it is more than the floor.
+    """
+    inputs, factors = random_inputs(whole, model)
+    trial = Trial(dict(inputs), dict(inputs), factors)
+    width = _width(whole, quantize)
+    written = []
+    with Progress(console=console, transient=True) as progress, torch.no_grad():
+        task = progress.add_task(whole.name, total=len(stages))
+        for part in stages:
+            progress.update(task, description=f"{part.name}: lowering")
+            program = _lower_and_try(part, width, delegate, trial)
+            file = f"{whole.name}/{part.name.removeprefix('unet.')}.pte"
+            (folder / file).write_bytes(seal(program))
+            written.append(_stage(part, file))
+            progress.advance(task)
+    if delegate != RUNS_HERE:
+        return written, None
+    error = trial.error(whole.outputs[0])
+    if not error < FLOORS[width]:
+        raise LorararError(
+            f"{whole.name}: differs from torch by {error:.1e}, more than "
+            f"{FLOORS[width]:.0e} for --quantize {quantize}; nothing was written"
+        )
+    return written, error
+
+
+def _lower_and_try(part: Part, width: str, delegate: str, trial: Trial) -> bytes:
+    part = _loaded(part)
+    factors = [trial.factors[name] for name in factor_names(part.slots)]
+    if delegate == RUNS_HERE:
+        inputs = [trial.wanted[name] for name in part.inputs]
+        given = part.module(*inputs, *([factors] if factors else []))
+        given = given if isinstance(given, tuple) else (given,)
+        trial.wanted.update(zip(part.outputs, given, strict=True))
+    program = lower(part, width, delegate)
+    if delegate == RUNS_HERE:
+        inputs = [trial.found[name] for name in part.inputs]
+        loaded = Runtime.get().load_program(program)  # a method alone does not keep it alive
+        method: Any = loaded.load_method("forward")
+        trial.found.update(zip(part.outputs, method.execute(inputs + factors), strict=True))
+    return program
+
+
+def _loaded(part: Part) -> Part:
+    """A copy with its weights, as they are large and to be dropped after use."""
+    loaded = replace(part, module=deepcopy(part.module).to_empty(device="cpu"))
+    loaded.load()
+    for name, make in part.constants.items():
+        loaded.module.get_buffer(name).copy_(torch.from_numpy(make()))
+    return loaded
+
+
+def lower(part: Part, width: str, delegate: str) -> bytes:
+    """Round a loaded part's linear weights, in place, and lower it; ranks go from 1 to 512.
+
+    The program's inputs are the part's, then down and up of each slot, all contiguous.
+    """
+    if width != "none":
+        _round(part.module, width)
+    inputs = [torch.zeros(value.shape, dtype=value.dtype) for value in part.inputs.values()]
+    arguments: list[Any] = [*inputs]
+    shapes = None
+    if part.slots:
+        arguments.append(example_factors(part.slots, torch.float32))
+        rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
+        axes = [{rank_axis(name): rank} for name in factor_names(part.slots)]
+        shapes = ((*({} for _ in inputs), axes),)
+    exported = torch.export.export(
+        part.module, tuple(arguments), dynamic_shapes=shapes, strict=False
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        lowered = to_edge_transform_and_lower(exported, partitioner=DELEGATES[delegate](width))
+        # The caller's own arrays are read in place: room for factors of rank 512 would be large.
+        planning = MemoryPlanningPass(alloc_graph_input=False)
+        config = ExecutorchBackendConfig(memory_planning_pass=planning)
+        return bytes(lowered.to_executorch(config).buffer)
+
+
+def _round(module: nn.Module, width: str) -> None:
+    for name, layer in list(module.named_modules()):
+        if isinstance(layer, nn.Linear):
+            grouped = width == "int4" and layer.in_features % GROUP == 0
+            quantize_(layer, INT4 if grouped else INT8)
+        elif isinstance(layer, nn.Conv2d):
+            module.set_submodule(name, _RoundedConv(layer))
+
+
+class _RoundedConv(nn.Module):
+    """A convolution with int8 weights, a scale per output, on inputs rounded to int8.
+
+    In the operators that XNNPACK knows by name; torchao rounds no convolutions.
+    """
+
+    def __init__(self, layer: nn.Conv2d):
+        super().__init__()
+        scale = layer.weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / 127
+        rounded = (layer.weight / scale[:, None, None, None]).round().to(torch.int8)
+        self.register_buffer("weight", rounded)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int64))
+        self.bias, self.stride, self.padding = layer.bias, layer.stride, layer.padding
+
+    def forward(self, image: Tensor) -> Tensor:
+        bits = (-128, 127, torch.int8)
+        about = ROUNDING.choose_qparams.tensor(image, -128, 127, 1e-6, torch.int8)
+        image = ROUNDING.quantize_per_tensor.tensor(image, *about, *bits)
+        image = ROUNDING.dequantize_per_tensor.tensor(image, *about, *bits)
+        weight = ROUNDING.dequantize_per_channel(self.weight, self.scale, self.zero, 0, *bits)
+        return nn.functional.conv2d(image, weight, self.bias, self.stride, self.padding)
+
+
+def _stage(part: Part, file: str) -> Stage:
+    inputs: dict[str, tuple[str, list[int | None]]] = {
+        name: (str(tensor.dtype).removeprefix("torch."), list(tensor.shape))
+        for name, tensor in part.inputs.items()
+    }
+    return Stage(file, inputs, part.outputs, part.slots)

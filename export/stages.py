@@ -1,0 +1,221 @@
+"""An SDXL-class UNet cut into stages, each small enough for ExecuTorch to lower.
+
+A stage is a `Part` whose layers keep the UNet's names. What it computes is named for the layer
+that gave it ("down_blocks.1.attentions.0"), so a runtime that keeps arrays by name runs one stage
+after another. Two more values have names: "emb", of time and pooled text, and "out_sample".
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers.models.attention_processor import Attention
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from torch import Tensor, nn
+
+from lorarar.bases import Shape
+from lorarar.errors import LorararError
+from lorarar.export.parts import Part
+from lorarar.export.slots import example_factors
+from lorarar.export.weights import Weights
+
+TEXT = "encoder_hidden_states"
+
+
+def unet_stages(
+    unet: Any, weights: Weights, inputs: Mapping[str, Tensor], slots: Mapping[str, Shape]
+) -> list[Part]:
+    """Cut a diffusers UNet: its embeddings, each resnet with its attention, the middle, the end.
+
+    unet: an SDXL-class UNet2DConditionModel, perhaps on the meta device; the stages share its
+    layers. weights: by the UNet's names. inputs: examples of a batch of 1, named as those of
+    `parts.unet_part`. slots: attention projections -> (out, in); each stage takes the factors of
+    its own, shaped as in a canonical LoRA file.
+
+    Raises LorararError if the latents' side is no multiple of what the UNet shrinks it by.
+    """
+    side, factor = inputs["sample"].shape[-1], 2**unet.num_upsamplers
+    if side % factor:
+        raise LorararError(f"--side {side}: this UNet's latents need a multiple of {factor}")
+    values = dict(inputs)
+    stages = []
+    for name, module, takes, gives in _modules(unet, slots):
+        own = {layer: slots[layer] for layer in module.slots}
+        factors = [zeros.to(unet.device) for zeros in example_factors(own, torch.float32)]
+        examples = {value: values[value] for value in takes}
+        with torch.no_grad():
+            given = module(*examples.values(), *([factors] if own else []))
+        values |= zip(gives, given, strict=True)
+        stages.append(Part(f"unet.{name}", module, "", weights, examples, gives, {}, own))
+    return stages
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Layers that run in order on `hidden`, to which `skip` is joined first.
+
+    gives: layer -> the name of its output, where others need it.
+    """
+
+    name: str
+    hidden: str
+    skip: str | None
+    layers: list[str]
+    gives: dict[str, str]
+
+
+def _modules(unet: Any, slots: Mapping[str, Shape]) -> Iterator[tuple[str, Any, list, list]]:
+    embed = Embed(unet)
+    yield "embed", embed, ["sample", "timestep", "text_embeds", "time_ids"], ["conv_in", "emb"]
+    for stretch in _stretches(unet):
+        module = Run(unet, stretch, slots)
+        sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": stretch.skip}
+        takes = [sources[name] for name in module.takes]
+        yield stretch.name, module, takes, list(stretch.gives.values())
+
+
+def _stretches(unet: Any) -> Iterator[Stretch]:
+    hidden, skips = "conv_in", ["conv_in"]
+    for index, block in enumerate(unet.down_blocks):
+        for name, layers, sampler in _pairs(f"down_blocks.{index}", block, "downsamplers"):
+            kept = [layers[-1], *sampler]
+            yield Stretch(name, hidden, None, layers + sampler, {layer: layer for layer in kept})
+            skips += kept
+            hidden = skips[-1]
+    if unet.mid_block is not None:
+        layers = [f"mid_block.{layer}" for layer in ("resnets.0", "attentions.0", "resnets.1")]
+        yield Stretch("mid_block", hidden, None, layers, {layers[-1]: layers[-1]})
+        hidden = layers[-1]
+    for index, block in enumerate(unet.up_blocks):
+        for name, layers, sampler in _pairs(f"up_blocks.{index}", block, "upsamplers"):
+            last = [*layers, *sampler][-1]
+            yield Stretch(name, hidden, skips.pop(), layers + sampler, {last: last})
+            hidden = last
+    end = ["conv_norm_out", "conv_act", "conv_out"]
+    yield Stretch("end", hidden, None, end, {"conv_out": "out_sample"})
+
+
+def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each resnet with its attention, if it has one, and the last with the block's sampler."""
+    last = len(block.resnets) - 1
+    for index in range(last + 1):
+        kinds = ["resnets", "attentions"] if hasattr(block, "attentions") else ["resnets"]
+        sampler = [f"{name}.{samplers}.0"] if index == last and getattr(block, samplers) else []
+        yield f"{name}.{index}", [f"{name}.{kind}.{index}" for kind in kinds], sampler
+
+
+class Embed(nn.Module):
+    """The latents' first convolution, and "emb", (1, time width)."""
+
+    slots: tuple[str, ...] = ()
+
+    def __init__(self, unet: Any):
+        super().__init__()
+        self.conv_in = unet.conv_in
+        self.time_proj, self.time_embedding = unet.time_proj, unet.time_embedding
+        self.add_time_proj, self.add_embedding = unet.add_time_proj, unet.add_embedding
+
+    def forward(
+        self, sample: Tensor, timestep: Tensor, text_embeds: Tensor, time_ids: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        times = self.add_time_proj(time_ids.flatten()).reshape(1, -1)
+        pooled = self.add_embedding(torch.cat([text_embeds, times], -1))
+        return self.conv_in(sample), self.time_embedding(self.time_proj(timestep)) + pooled
+
+
+class Run(nn.Module):
+    """A stretch of the UNet. takes: which of hidden, emb, text and skip come, in this order; a
+    list of its slots' factors follows, if it has slots."""
+
+    def __init__(self, unet: Any, stretch: Stretch, slots: Mapping[str, Shape]):
+        super().__init__()
+        self.stretch = stretch
+        self.given = _Given()
+        for layer in stretch.layers:
+            _graft(self, layer, unet.get_submodule(layer))
+        kinds = {type(self.get_submodule(layer)) for layer in stretch.layers}
+        needs = {"emb": ResnetBlock2D in kinds, "text": Transformer2DModel in kinds}
+        needs["skip"] = stretch.skip not in (None, stretch.hidden)  # equal without a mid block
+        self.takes = ["hidden", *(name for name, needed in needs.items() if needed)]
+        for attention in self.modules():
+            if isinstance(attention, Attention):
+                attention.set_processor(_attend)
+        owners = tuple(f"{layer}." for layer in stretch.layers)
+        self.slots = [slot for slot in slots if slot.startswith(owners)]
+        for slot in self.slots:
+            projection: Any = self.get_submodule(slot)
+            self.set_submodule(slot, _Slot(projection, slot, self.given))
+
+    def forward(self, *arguments: Any) -> tuple[Tensor, ...]:
+        values = dict(zip(self.takes, arguments, strict=False))
+        if self.slots:
+            factors = arguments[-1]
+            pairs = zip(factors[::2], factors[1::2], strict=True)
+            self.given.factors = dict(zip(self.slots, pairs, strict=True))
+        hidden = values["hidden"]
+        if self.stretch.skip is not None:
+            hidden = torch.cat([hidden, values.get("skip", hidden)], 1)
+        kept = []
+        for layer in self.stretch.layers:
+            module = self.get_submodule(layer)
+            if isinstance(module, ResnetBlock2D):
+                hidden = module(hidden, values["emb"])
+            elif isinstance(module, Transformer2DModel):
+                hidden = module(hidden, values["text"], return_dict=False)[0]
+            else:
+                hidden = module(hidden)
+            if layer in self.stretch.gives:
+                kept.append(hidden)
+        return tuple(kept)
+
+
+class _Given:
+    """The factors by slot, during a call; a plain dictionary would be copied by torch.export."""
+
+    factors: dict[str, tuple[Tensor, Tensor]]
+
+
+class _Slot(nn.Linear):
+    """A projection with its LoRA, whose factors are in `given` during a call.
+
+    No hook on the layer: ExecuTorch would take all that a Linear calls for parts of it. And
+    products in batches of one: XNNPACK takes those of two activations as bmm only.
+    """
+
+    def __init__(self, layer: nn.Linear, name: str, given: _Given):
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, "meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.name, self.given = name, given
+
+    def forward(self, input: Tensor) -> Tensor:
+        down, up = (factor.reshape(1, *factor.shape).mT for factor in self.given.factors[self.name])
+        return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
+
+
+def _attend(
+    attention: Any,
+    hidden_states: Tensor,
+    encoder_hidden_states: Tensor | None = None,
+    attention_mask: None = None,
+) -> Tensor:
+    """Attention whose every step XNNPACK takes; diffusers' own also looks for rows masked whole."""
+
+    def heads(values: Tensor) -> Tensor:
+        return values.reshape(values.shape[1], attention.heads, -1).transpose(0, 1)
+
+    source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    queries = heads(attention.to_q(hidden_states)) * attention.scale
+    keys, values = heads(attention.to_k(source)), heads(attention.to_v(source))
+    mixed = torch.bmm(torch.bmm(queries, keys.mT).softmax(-1), values)
+    return attention.to_out[0](mixed.transpose(0, 1).reshape(hidden_states.shape))
+
+
+def _graft(root: nn.Module, path: str, layer: nn.Module) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        if parent not in dict(root.named_children()):
+            root.add_module(parent, nn.Module())
+        root = root.get_submodule(parent)
+    root.add_module(name, layer)

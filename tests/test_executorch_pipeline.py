@@ -1,0 +1,162 @@
+"""A UNet in stages is the UNet; exported to ExecuTorch it takes any LoRA at run time."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from executorch.runtime import Runtime
+
+from lorarar.bases import BASES, attention_shapes, narrowed
+from lorarar.errors import LorararError
+from lorarar.export.executorch_pipeline import _loaded, _stages, export_pipeline, lower
+from lorarar.export.parts import random_inputs, unet_part
+from lorarar.export.slots import SlottedUNet, factor_names
+from lorarar.export.source import open_model
+from lorarar.export.stages import unet_stages
+from lorarar.pipeline_format import check_files, read_pipeline
+from lorarar.runtime.backends.executorch import _unsealed
+from lorarar.standin_model import standin_unet
+
+SIDE = 8
+
+
+def draw_inputs(channels=4):
+    torch.manual_seed(0)
+    return {
+        "sample": torch.randn(1, channels, SIDE, SIDE),
+        "timestep": torch.tensor([500.0]),
+        "encoder_hidden_states": torch.randn(1, 16, 160),
+        "text_embeds": torch.randn(1, 96),
+        "time_ids": torch.full((1, 6), 64.0),
+    }
+
+
+def draw_factors(slots, rank, seed, deviation=0.05):
+    generator = torch.Generator().manual_seed(seed)
+    shapes = [shape for out, width in slots.values() for shape in ((rank, width), (out, rank))]
+    drawn = [torch.randn(shape, generator=generator) * deviation for shape in shapes]
+    return dict(zip(factor_names(slots), drawn, strict=True))
+
+
+def error(found, wanted):
+    return float((found - wanted).norm() / wanted.norm())
+
+
+@pytest.mark.parametrize("base", ["mini", "koala-700m", "sdxl"])
+@torch.no_grad()
+def test_stages_one_after_another_equal_the_whole_unet(base):
+    base = narrowed(BASES[base])
+    slots, inputs = attention_shapes(base), draw_inputs()
+    factors = draw_factors(slots, 5, seed=1)
+    whole = SlottedUNet(standin_unet(base, torch.float32, SIDE).eval(), slots)
+    wanted = whole(*inputs.values(), [*factors.values()])
+    stages = unet_stages(standin_unet(base, torch.float32, SIDE).eval(), {}, inputs, slots)
+    values = dict(inputs)
+    for stage in stages:
+        own = [factors[name] for name in factor_names(stage.slots)]
+        given = stage.module(*(values[name] for name in stage.inputs), *([own] if own else []))
+        values |= zip(stage.outputs, given, strict=True)
+    assert error(values["out_sample"], wanted) < 1e-5
+    plain = whole(*inputs.values(), [0 * factor for factor in factors.values()])
+    assert error(plain, wanted) > 1e-2  # the LoRA does something
+    assert sorted(slot for stage in stages for slot in stage.slots) == sorted(slots)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """The embedded model in float32, its manifest, and a function that runs its UNet."""
+    folder = tmp_path_factory.mktemp("executorch") / "exported"
+    with open_model("mini", None) as model:
+        report = export_pipeline(model, folder, "none", side=SIDE)
+        part = unet_part(model, 1, SIDE)
+    pipeline = read_pipeline(folder)
+    programs = []
+    for stage in pipeline.parts["unet"]:
+        path = folder / stage.file
+        program = Runtime.get().load_program(_unsealed(path.read_bytes(), path))
+        programs.append((stage, program, program.load_method("forward")))
+
+    def run(factors):
+        values = draw_inputs(pipeline.channels)
+        for stage, _, method in programs:
+            names = factor_names(stage.layers)
+            arguments = [values[name] for name in stage.inputs] + [factors[name] for name in names]
+            values |= zip(stage.outputs, method.execute(arguments), strict=True)
+        return values["out_sample"]
+
+    return SimpleNamespace(folder=folder, report=report, pipeline=pipeline, part=part, run=run)
+
+
+def test_every_part_is_written_and_agrees_with_torch(exported):
+    check_files(exported.folder, exported.pipeline)
+    assert exported.pipeline.engine == "executorch"
+    assert exported.pipeline.side == SIDE
+    assert {part.name for part in exported.report.parts} == set(exported.pipeline.parts)
+    assert all(part.error < 1e-4 for part in exported.report.parts)
+
+
+@torch.no_grad()
+def test_exported_unet_with_a_lora_equals_torch_with_it(exported):
+    factors = draw_factors(exported.pipeline.slots, 7, seed=1)
+    inputs = draw_inputs(exported.pipeline.channels)
+    given = [factors[name] for name in factor_names(exported.part.slots)]
+    wanted = exported.part.load()(*inputs.values(), given)
+    assert error(exported.run(factors), wanted) < 1e-3
+
+
+def test_swapping_loras_leaves_nothing_behind(exported):
+    slots = exported.pipeline.slots
+    first, second = draw_factors(slots, 6, seed=1), draw_factors(slots, 40, seed=2)
+    none = draw_factors(slots, 1, seed=0, deviation=0)
+    alone = exported.run(first).clone()
+    others = [exported.run(factors).clone() for factors in (second, none)]
+    assert torch.equal(exported.run(first), alone)
+    assert all(error(other, alone) > 1e-3 for other in others)
+
+
+def test_a_lora_of_the_largest_rank_runs(exported):
+    factors = draw_factors(exported.pipeline.slots, exported.pipeline.rank, seed=1, deviation=0.01)
+    assert exported.run(factors).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "bound"),
+    [
+        ("down_blocks.0.0", "int8", 2e-2),
+        ("down_blocks.0.0", "int4", 1e-1),
+        pytest.param("down_blocks.2.0", "int8", 3e-2, marks=pytest.mark.slow),
+        pytest.param("down_blocks.2.0", "int4", 3e-1, marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_quantised_stage_stays_near_torch_and_is_smaller(name, width, bound, exported):
+    with open_model("mini", None) as model:
+        with torch.device("meta"):
+            stages = _stages(unet_part(model, 1, SIDE))
+        stage = next(stage for stage in stages if stage.name == f"unet.{name}")
+        inputs, factors = random_inputs(stage, model)
+        loaded = _loaded(stage)
+        given = [[*factors.values()]] if factors else []
+        wanted = loaded.module(*inputs.values(), *given)[0]
+        program = lower(loaded, width, "xnnpack")
+    runnable = Runtime.get().load_program(program)
+    arguments = [*inputs.values(), *factors.values()]
+    found = runnable.load_method("forward").execute(arguments)[0]
+    assert 1e-5 < error(found, wanted) < bound
+    plain = exported.pipeline.files[f"unet/{name}.pte"][0]
+    assert len(program) < 0.5 * plain
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, exported):
+    refusals = [
+        (exported.folder, {}, "exists"),
+        (tmp_path / "new", {"quantize": "fp16"}, "one of none, int8, int4"),
+        (tmp_path / "new", {"delegate": "qnn"}, "SDK"),
+        (tmp_path / "new", {"delegate": "coreml", "quantize": "int8"}, "one of none"),
+        (tmp_path / "new", {"side": 6}, "multiple of 4"),
+    ]
+    with open_model("mini", None) as model:
+        for path, options, message in refusals:
+            with pytest.raises(LorararError, match=message):
+                export_pipeline(model, path, **options)
+    assert not (tmp_path / "new").exists()
