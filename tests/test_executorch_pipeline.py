@@ -1,20 +1,27 @@
 """A UNet in stages is the UNet; exported to ExecuTorch it takes any LoRA at run time."""
 
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from executorch.runtime import Runtime
 
 from lorarar.bases import BASES, attention_shapes, narrowed
+from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
 from lorarar.export.executorch_pipeline import _loaded, _stages, export_pipeline, lower
 from lorarar.export.parts import random_inputs, unet_part
 from lorarar.export.slots import SlottedUNet, factor_names
 from lorarar.export.source import open_model
 from lorarar.export.stages import unet_stages
+from lorarar.lora import Lora, load_lora
+from lorarar.merge import materialise, weighted_sum
 from lorarar.pipeline_format import check_files, read_pipeline
 from lorarar.runtime.backends.executorch import _unsealed
+from lorarar.runtime.pipeline import Pipeline
 from lorarar.standin_model import standin_unet
 
 SIDE = 8
@@ -117,6 +124,40 @@ def test_swapping_loras_leaves_nothing_behind(exported):
 def test_a_lora_of_the_largest_rank_runs(exported):
     factors = draw_factors(exported.pipeline.slots, exported.pipeline.rank, seed=1, deviation=0.01)
     assert exported.run(factors).isfinite().all()
+
+
+def test_pictures_are_those_of_onnx_runtime(exported, exported_none):
+    pictures = []
+    for folder, backend in ((exported.folder, "executorch"), (exported_none, "onnxruntime")):
+        pipeline = Pipeline.load(folder, backend, threads=1)
+        pipeline.set_pair(LORAS / "votol.safetensors", LORAS / "neon.safetensors", method="direct")
+        size = (SIDE * 4, SIDE * 4)
+        pictures.append(np.asarray(pipeline.generate("a votol cup in neon style", size=size)) / 255)
+    assert -10 * np.log10(np.square(pictures[0] - pictures[1]).mean()) > 40
+
+
+def test_layers_of_unequal_ranks_are_filled_up(exported):
+    pipeline = Pipeline.load(exported.folder, "executorch", threads=1)
+    content = load_lora(LORAS / "votol.safetensors")
+    some = Lora(dict(list(content.layers.items())[::3]))
+    pictures = []
+    for lora in (some, weighted_sum(content, some, {}, 0.0, 1.0)):
+        pipeline.load_lora(materialise(lora))
+        pictures.append(pipeline.generate("a votol cup", steps=2).tobytes())
+    assert pictures[0] == pictures[1]
+
+
+def test_a_damaged_program_is_found_before_the_engine_sees_it(exported, tmp_path):
+    folder = Path(shutil.copytree(exported.folder, tmp_path / "copy"))
+    file = folder / "unet" / "mid_block.pte"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    for check_hashes in (True, False):
+        with pytest.raises(LorararError, match=r"mid_block\.pte"):
+            Pipeline.load(folder, "executorch", check_hashes=check_hashes)
+    with pytest.raises(LorararError, match="draws 32x32 only"):
+        Pipeline.load(exported.folder, "executorch").generate("a cup", size=(64, 64))
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 import reference
 
 from lorarar import load_hypernet, load_lora
+from lorarar.benchmarks.export_size import main
 from lorarar.standin import write_standins
 
 MERGE = """
@@ -41,3 +42,14 @@ def test_two_sdxl_loras_stream_into_one_in_under_100_mb(tmp_path):
         wanted = reference.merged(*dense, m)
         found = reference.dense(*merged.layers[f"unet.{name}"])
         assert np.linalg.norm(found - wanted) < 1e-3 * np.linalg.norm(wanted)
+
+
+@pytest.mark.slow
+def test_sdxl_is_exported_in_int8_in_under_6_gb_and_agrees_with_torch(tmp_path):
+    """Takes 20 GB of memory for torch's answer, and 10 minutes."""
+    path = tmp_path / "figures.json"
+    main(base="sdxl", quantize=["int8"], side=64, rank=128, rounds=1, threads=2, json=path)
+    (row,) = json.loads(path.read_text())["rows"]
+    assert row["unet_gb"] < 2.7
+    assert row["export_peak_gb"] < 6
+    assert row["error"] < 0.1
