@@ -221,9 +221,12 @@ def test_a_dropped_lora_is_kept_listed_and_drawn_with(client, uploads):
     ],
 )
 def test_hostile_names_are_refused(client, uploads, name):
-    content = (LORAS / "ink.safetensors").read_bytes()
-    line_of(put(client, name, content))
-    assert not list(uploads.iterdir()) and not list(uploads.parent.rglob("x.safetensors*"))
+    def outside():
+        return {*uploads.parent.rglob("x.safetensors*")}
+
+    before = outside()
+    line_of(put(client, name, (LORAS / "ink.safetensors").read_bytes()))
+    assert not list(uploads.iterdir()) and outside() == before
 
 
 def layer(width=96, value=1.0, down="lora_A", up="lora_B"):
