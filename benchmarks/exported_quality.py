@@ -24,8 +24,8 @@ from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.mini.judge import ask, load_judge
 from lorarar.pipeline import draw, load_pipeline, put_lora
-from lorarar.pipeline_format import read_pipeline
-from lorarar.runtime.pipeline import ENGINES, Pipeline
+from lorarar.pipeline_format import BACKENDS, read_pipeline
+from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
 
 NOTES = [
@@ -66,9 +66,7 @@ def by_torch(work: list[tuple[Task, list[str]]], side: int, channels: int) -> li
 
 def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) -> list[np.ndarray]:
     """The same by an exported pipeline."""
-    engine = read_pipeline(folder).engine
-    backend = next(name for name, form in ENGINES.items() if form == engine)
-    pipeline = Pipeline.load(folder, backend, threads)
+    pipeline = Pipeline.load(folder, BACKENDS[read_pipeline(folder).engine], threads)
     drawn = []
     for task, prompts in track(work, folder.name, console=Console(stderr=True)):
         if task.content and task.style:

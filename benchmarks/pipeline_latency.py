@@ -25,13 +25,12 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import read_pipeline
+from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPT = "a votol cup on grass in neon style"
 EXPORTS = {"onnx": ("none", "int8", "int4"), "executorch": ("none", "int8")}
-BACKENDS = {"onnx": "onnxruntime", "executorch": "executorch"}
 SWAPS = 9
 NOTES = [
     "load: from imported packages to a usable pipeline; first step: from the prompt to the first "

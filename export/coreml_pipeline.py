@@ -42,11 +42,11 @@ from lorarar.export.check_coreml import (
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
+    WriteMerger,
     check_disk,
     copy_rest,
     write_manifest,
 )
-from lorarar.export.onnx_pipeline import WriteMerger
 from lorarar.export.parts import BUILDERS, ENCODERS, Model, Part
 from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
 from lorarar.export.to_coreml import NOT_RUN, TARGET

@@ -9,7 +9,6 @@ fixed.
 
 import time
 import warnings
-from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -32,6 +31,7 @@ from lorarar.export.artefact import console, size_in_megabytes
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
+    WriteMerger,
     check_disk,
     copy_rest,
     write_manifest,
@@ -43,7 +43,6 @@ from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends.executorch import seal
 
-WriteMerger = Callable[[Path], object]
 Values = dict[str, Tensor]
 
 ROUNDING = torch.ops.quantized_decomposed

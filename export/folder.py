@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lorarar.export.parts import ENCODERS, Model, pixels_per_latent
 from lorarar.export.slots import LARGEST_RANK
 from lorarar.pipeline_format import Pipeline, Stage, hash_files
 
+WriteMerger = Callable[[Path], object]  # adds the exported hypernetwork at this path
 COPIED = ("model_index.json", "scheduler", "tokenizer", "tokenizer_2")
 
 

@@ -8,14 +8,13 @@ int8 behind DequantizeLinear, which every execution provider knows. All compute 
 
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 import torch
 from rich.progress import Progress
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -25,6 +24,7 @@ from lorarar.export.artefact import console, size_in_megabytes
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
+    WriteMerger,
     check_disk,
     copy_rest,
     write_manifest,
@@ -35,14 +35,15 @@ from lorarar.export.sensitivity import widen_until
 from lorarar.export.slots import factor_names
 from lorarar.export.stored import store
 from lorarar.files import refuse_existing, write_folder_atomically
+from lorarar.parallel import cores
 from lorarar.pipeline_format import Stage
+from lorarar.runtime.backends import onnxruntime
 
 ENCODER_WIDTHS = {"none": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int8"}
 # Relative errors that fail an export, of one call with random inputs and factors.
 FLOORS = {"none": 1e-4, "fp16": 1e-3, "int8": 1e-1, "int4": 5e-1}
 CHECKED = 500e6  # parameters; what is larger is not run in torch at export
 CHECKED_SIDE = 16  # of the latents
-WriteMerger = Callable[[Path], object]
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def export_pipeline(
             folder,
             "onnx",
             quantize,
-            {draft.part.name: [_stage(draft)] for draft in drafts},
+            {draft.part.name: [_stage(draft.part)] for draft in drafts},
             "float32" if quantize == "none" else "float16",
             unet.inputs["sample"].shape[-1],
             False,
@@ -133,19 +134,15 @@ def _write(draft: Draft, folder: Path) -> None:
         write(draft.model, folder, lambda tensor, _: progress.advance(task, tensor.nbytes))
 
 
-def _stage(draft: Draft) -> Stage:
+def _stage(part: Part) -> Stage:
     inputs = {
         name: (
             str(tensor.dtype).removeprefix("torch."),
-            [
-                None if axis in draft.part.axes[name] else size
-                for axis, size in enumerate(tensor.shape)
-            ],
+            [None if axis in part.axes[name] else size for axis, size in enumerate(tensor.shape)],
         )
-        for name, tensor in draft.part.inputs.items()
+        for name, tensor in part.inputs.items()
     }
-    file = f"{draft.part.name}/model.onnx"
-    return Stage(file, inputs, draft.part.outputs, draft.part.slots)
+    return Stage(f"{part.name}/model.onnx", inputs, part.outputs, part.slots)
 
 
 def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport:
@@ -164,12 +161,8 @@ def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport
     dtype = np.float32 if quantize == "none" else np.float16
     feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
     feeds |= {name: factor.numpy().astype(dtype) for name, factor in factors.items()}
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        folder / "model.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    found = session.run(part.outputs[:1], feeds)[0]
+    run = onnxruntime.open_stage(folder / "model.onnx", _stage(part), cores())
+    found = run(feeds)[part.outputs[0]]
     error = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
     if not error < FLOORS[quantize]:
         raise LorararError(

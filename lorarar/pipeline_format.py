@@ -18,7 +18,7 @@ from lorarar.files import sha256
 
 FORMAT = "lorarar.pipeline.1"
 NAME = "lorarar.json"
-ENGINES = ("onnx", "executorch", "coreml")
+BACKENDS = {"onnx": "onnxruntime", "executorch": "executorch", "coreml": "coreml"}  # that run it
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
 from lorarar.methods import merge
 from lorarar.parallel import cores
+from lorarar.pipeline_format import BACKENDS, Stage, check_files, read_pipeline
 from lorarar.pipeline_format import Pipeline as Manifest
-from lorarar.pipeline_format import Stage, check_files, read_pipeline
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
 from lorarar.runtime.factors import Factors, factors_of
 from lorarar.runtime.merger import Merger
@@ -24,7 +24,6 @@ from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
-ENGINES = {"onnxruntime": "onnx", "executorch": "executorch", "coreml": "coreml"}
 KEPT_LORAS = 8
 ENCODERS = ("text_encoder", "text_encoder_2")
 
@@ -70,11 +69,9 @@ class Pipeline:
         folder, threads = Path(folder), threads or cores()
         manifest = read_pipeline(folder)
         engine = load_backend(backend)
-        if ENGINES.get(backend) != manifest.engine:
-            fitting = [name for name, form in ENGINES.items() if form == manifest.engine]
-            raise LorararError(
-                f"{folder}: was exported for {', '.join(fitting)}, not for {backend}"
-            )
+        fitting = BACKENDS.get(manifest.engine)
+        if fitting != backend:
+            raise LorararError(f"{folder}: was exported for {fitting}, not for {backend}")
         check_files(folder, manifest, check_hashes)
         parts = {
             name: [
