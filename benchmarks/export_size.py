@@ -6,9 +6,7 @@ python benchmarks/export_size.py --base sdxl --quantize fp16 --quantize int8 --q
 import sys
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +15,7 @@ import torch
 import typer
 
 from lorarar.bases import BASES
-from lorarar.benchmarks.machine import describe, run_and_watch, seconds, spread
+from lorarar.benchmarks.machine import alone, describe, run_and_watch, seconds, spread
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.export import to_onnx
@@ -87,12 +85,6 @@ def step(setting: Setting, folder: Path, inputs: Path) -> dict[str, Any]:
     }
 
 
-def alone(work: Any, *arguments: Any) -> Any:
-    """Run in a process of its own, so that its memory is given back."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
-
-
 def measure(setting: Setting, quantize: str, folder: Path, inputs: Path) -> dict[str, Any]:
     command = [sys.executable, str(Path(to_onnx.__file__)), "--random-weights", setting.base]
     exported = folder / quantize
@@ -104,7 +96,8 @@ def measure(setting: Setting, quantize: str, folder: Path, inputs: Path) -> dict
         "export_s": taken,
         "export_peak_gb": peak,
     }
-    return row | alone(step, setting, exported, inputs)
+    stepped, _ = alone(step, setting, exported, inputs)
+    return row | stepped
 
 
 def main(

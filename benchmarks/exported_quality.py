@@ -13,8 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from lorarar.benchmarks.export_size import alone
-from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.machine import alone, describe
 from lorarar.benchmarks.pictures import GUIDANCE, STEPS, Task, prompts_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
@@ -23,7 +22,8 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.mini.judge import ask, load_judge
-from lorarar.pipeline import draw, load_pipeline, put_lora
+from lorarar.numeric import psnr
+from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
@@ -44,7 +44,7 @@ def tasks(pairs: int, images: int) -> list[tuple[Task, list[str]]]:
     return [(task, prompts_of(task, images)) for task in (base, *chosen)]
 
 
-def by_torch(work: list[tuple[Task, list[str]]], side: int, channels: int) -> list[np.ndarray]:
+def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
     """Draw every prompt with its number as seed; (images, side, side, 3) uint8 for each task."""
     pipeline, hypernet = load_pipeline(), load_hypernet(HYPERNET)
     drawn = []
@@ -54,10 +54,7 @@ def by_torch(work: list[tuple[Task, list[str]]], side: int, channels: int) -> li
             put_lora(pipeline, merge(pair[0], pair[1], hypernet=hypernet))
         pictures = []
         for seed, prompt in enumerate(prompts):
-            noise = np.random.default_rng(seed).standard_normal(
-                (1, channels, side, side), np.float32
-            )
-            latents = torch.from_numpy(noise)
+            latents = runtime_noise(pipeline, seed)
             picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
             pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
         drawn.append(np.stack(pictures))
@@ -99,18 +96,12 @@ def judged(
         ),
     }
     ratios = [
-        psnr(one, other)
+        psnr(one / np.float32(255), other / np.float32(255))
         for found, reference in zip(drawn, wanted, strict=True)
         for one, other in zip(found, reference, strict=True)
     ]
     decibels = {"median_psnr_db": median(ratios), "lowest_psnr_db": min(ratios)}
     return {"name": name, "mb": megabytes} | right | decibels
-
-
-def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
-    """10 log10(1 / mean squared error) in dB, of 8-bit pictures; 99 where they are the same."""
-    error = np.square((found.astype(np.float32) - wanted) / 255).mean()
-    return float(-10 * np.log10(error)) if error else 99.0
 
 
 def main(
@@ -123,12 +114,11 @@ def main(
     """Draw with the embedded model, and let the judge look."""
     work = tasks(pairs, images)
     torch.set_num_threads(threads)
-    about = read_pipeline(exported[0])
-    wanted = by_torch(work, about.side, about.channels)
+    wanted = by_torch(work)
     rows = [judged("torch, float32", work, wanted, wanted, None)]
     for folder in exported:
         size = sum(size for size, _ in read_pipeline(folder).files.values()) / 1e6
-        drawn = alone(by_export, work, folder, threads)
+        drawn, _ = alone(by_export, work, folder, threads)
         rows.append(judged(folder.name, work, drawn, wanted, size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
     publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)

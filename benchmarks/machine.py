@@ -10,13 +10,18 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lorarar.errors import LorararError
+
+Result = TypeVar("Result")
 
 SAMPLE_SECONDS = 0.002
 WATCH_SECONDS = 0.02
@@ -135,21 +140,34 @@ def private_megabytes() -> float:
     return 0.0
 
 
+def alone(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
+    """Run in a process of its own; returns the result and the most memory held, in MB (Linux)."""
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        result = pool.submit(work, *arguments).result()
+        (process,) = pool._processes.values()
+        assert process.pid is not None
+        return result, _most_held(process.pid) / 1e6
+
+
+def _most_held(process: int) -> float:
+    """Bytes, 0 if it has ended. Not `ru_maxrss`, in which a child starts with its parent's."""
+    status = Path(f"/proc/{process}/status").read_text()
+    lines = [line for line in status.splitlines() if "VmHWM" in line]
+    return int(lines[0].split()[1]) * 1024 if lines else 0.0
+
+
 def run_and_watch(command: list[str]) -> tuple[float, float]:
     """Return a command's seconds and the most memory it held, in GB (Linux).
 
     Raises LorararError if it fails.
     """
-    started, most = time.perf_counter(), 0
+    started, most = time.perf_counter(), 0.0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
-        # Not `ru_maxrss`, in which a child starts with what its parent held.
-        status = Path(f"/proc/{process.pid}/status")
         while process.poll() is None:
-            lines = [line for line in status.read_text().splitlines() if "VmHWM" in line]
-            most = int(lines[0].split()[1]) if lines else most
+            most = max(most, _most_held(process.pid))
             time.sleep(WATCH_SECONDS)
         if process.returncode:
             said.seek(0)
             raise LorararError(f"{' '.join(command)} failed: {said.read().strip()[-500:]}")
-    return time.perf_counter() - started, most * 1024 / 1e9
+    return time.perf_counter() - started, most / 1e9

@@ -7,9 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -17,10 +15,10 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lorarar.benchmarks.machine import describe, run_and_watch
+from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
-from lorarar.embedded import HYPERNET, LORAS
+from lorarar.embedded import HYPERNET, LORAS, NAME
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
@@ -153,14 +151,9 @@ def _since(started: float) -> float:
     return (time.perf_counter() - started) * 1e3
 
 
-def alone(work: Callable[..., dict], *arguments: Any) -> dict[str, Any]:
-    """Run in a process of its own, and add the most memory that it held."""
-    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-        row = pool.submit(work, *arguments).result()
-        (process,) = pool._processes.values()
-        status = Path(f"/proc/{process.pid}/status").read_text()
-    kilobytes = next(line.split()[1] for line in status.splitlines() if "VmHWM" in line)
-    return row | {"peak_mb": int(kilobytes) / 1024}
+def row_of(name: str, work: Callable[..., dict], *arguments: Any) -> dict[str, Any]:
+    row, peak = alone(work, *arguments)
+    return {"name": name} | row | {"peak_mb": peak}
 
 
 def export_all(parent: Path) -> dict[str, Path]:
@@ -169,7 +162,7 @@ def export_all(parent: Path) -> dict[str, Path]:
     for form, quantize in ((form, each) for form, widths in EXPORTS.items() for each in widths):
         folder = parent / f"{form}-{quantize}"
         script = Path(__file__).parents[1] / "export" / f"to_{form}.py"
-        arguments = ["--model", "mini", "--quantize", quantize, "-o", str(folder)]
+        arguments = ["--model", NAME, "--quantize", quantize, "-o", str(folder)]
         if not folder.exists():
             run_and_watch([sys.executable, str(script), *arguments])
         folders[f"{BACKENDS[form]}, {quantize}"] = folder
@@ -198,11 +191,11 @@ def main(
         parent.mkdir(exist_ok=True)
         setting = Setting(steps, threads, merged_files(Path(name)))
         folders = export_all(parent)
-        rows = [{"name": "torch, diffusers and peft"} | alone(torch_and_peft, setting)]
-        rows += [{"name": name} | alone(exported, setting, path) for name, path in folders.items()]
+        rows = [row_of("torch, diffusers and peft", torch_and_peft, setting)]
+        rows += [row_of(name, exported, setting, path) for name, path in folders.items()]
         for quantize in ("none", "int8"):
             path = folders[f"onnxruntime, {quantize}"]
-            rows.append({"name": f"optimum, {quantize}"} | alone(optimum, setting, path))
+            rows.append(row_of(f"optimum, {quantize}", optimum, setting, path))
     about = {
         "steps": steps,
         "threads": threads,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from lorarar.embedded import HYPERNET
+from lorarar import embedded
 from lorarar.export.artefact import FLOORS, ExportReport, console, show
 from lorarar.hypernet import Hypernet, load_hypernet
 
@@ -75,10 +75,10 @@ def export_folder(
 ) -> None:
     """Export a pipeline, with the hypernetwork given or the embedded model's own."""
     from lorarar.export.folder import show_pipeline
-    from lorarar.export.source import EMBEDDED_NAME, open_model
+    from lorarar.export.source import open_model
 
-    if hypernet is None and model == EMBEDDED_NAME:
-        hypernet = HYPERNET
+    if hypernet is None and model == embedded.NAME:
+        hypernet = embedded.HYPERNET
     with open_model(model, random_weights) as opened:
         export_pipeline = import_module(form.pipeline).export_pipeline
         merger = partial(_write_merger, form, load_hypernet(hypernet)) if hypernet else None

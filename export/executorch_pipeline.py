@@ -1,14 +1,10 @@
 """Export a whole pipeline to ExecuTorch: the UNet in stages with LoRA slots, a .pte for each.
 
 A stage's weights are read just before it is lowered and dropped after it, so that memory stays
-near the largest stage. In 8 and 4 bits weights are rounded here, and their layers' inputs as the
-program runs: a token's to one scale for linear layers, a whole image's for convolutions, which
-have 8 bits in either case. The batch is 1: guidance runs the UNet twice. The latents' side is
-fixed.
+near the largest stage. The batch is 1: guidance runs the UNet twice. The latents' side is fixed.
 """
 
 import time
-import warnings
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -17,17 +13,13 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
-from executorch.exir.passes import MemoryPlanningPass
 from executorch.runtime import Runtime
 from rich.progress import Progress
 from torch import Tensor, nn
-from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines ROUNDING's
-from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
-from torchao.quantization.granularity import PerAxis, PerGroup
 
 from lorarar.errors import LorararError
 from lorarar.export.artefact import console, size_in_megabytes
+from lorarar.export.executorch_lower import DELEGATES, RUNS_HERE, lower
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
@@ -37,7 +29,7 @@ from lorarar.export.folder import (
     write_manifest,
 )
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs, unet_part
-from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
+from lorarar.export.slots import factor_names
 from lorarar.export.stages import unet_stages
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.pipeline_format import Stage
@@ -45,45 +37,9 @@ from lorarar.runtime.backends.executorch import seal
 
 Values = dict[str, Tensor]
 
-ROUNDING = torch.ops.quantized_decomposed
-GROUP = 32  # of int4 weights that share a scale
-INT4 = Int8DynamicActivationIntxWeightConfig(torch.int4, PerGroup(GROUP))  # type: ignore[attr-defined]
-INT8 = Int8DynamicActivationIntxWeightConfig(torch.int8, PerAxis(0))
 # Relative errors that fail an export, of one call with random inputs and factors: they find what
 # is broken, not what is coarse.
 FLOORS = {"none": 1e-3, "int8": 2e-1, "int4": 5e-1}
-
-
-def _xnnpack(width: str) -> list[Any]:
-    from executorch.backends.xnnpack.partition import xnnpack_partitioner as xnnpack
-    from executorch.backends.xnnpack.partition.config.gemm_configs import ConvolutionConfig
-
-    everything = xnnpack.XnnpackPartitioner()
-    if width == "none":
-        return [everything]
-    # By themselves, as XNNPACK fails on a rounded convolution that follows others in one call.
-    convolutions = xnnpack.XnnpackPartitioner(
-        [ConvolutionConfig], xnnpack.ConfigPrecisionType.DYNAMIC_QUANT
-    )
-    # Else what is left to the second would be decomposed before it comes.
-    convolutions.ops_to_not_decompose = everything.ops_to_not_decompose
-    return [convolutions, everything]
-
-
-def _vulkan(width: str) -> list[Any]:
-    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-
-    return [VulkanPartitioner()]
-
-
-def _coreml(width: str) -> list[Any]:
-    from executorch.backends.apple.coreml.partition import CoreMLPartitioner
-
-    return [CoreMLPartitioner()]
-
-
-RUNS_HERE = "xnnpack"
-DELEGATES = {RUNS_HERE: _xnnpack, "vulkan": _vulkan, "coreml": _coreml}
 
 
 @dataclass(frozen=True)
@@ -147,7 +103,6 @@ def export_pipeline(
             written,
             "float32",
             unet.inputs["sample"].shape[-1],
-            False,
             "merger.pte" if write_merger else None,
         )
 
@@ -252,66 +207,6 @@ def _loaded(part: Part) -> Part:
     for name, make in part.constants.items():
         loaded.module.get_buffer(name).copy_(torch.from_numpy(make()))
     return loaded
-
-
-def lower(part: Part, width: str, delegate: str) -> bytes:
-    """Round a loaded part's linear weights, in place, and lower it; ranks go from 1 to 512.
-
-    The program's inputs are the part's, then down and up of each slot, all contiguous.
-    """
-    if width != "none":
-        _round(part.module, width)
-    inputs = [torch.zeros(value.shape, dtype=value.dtype) for value in part.inputs.values()]
-    arguments: list[Any] = [*inputs]
-    shapes = None
-    if part.slots:
-        arguments.append(example_factors(part.slots, torch.float32))
-        rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
-        axes = [{rank_axis(name): rank} for name in factor_names(part.slots)]
-        shapes = ((*({} for _ in inputs), axes),)
-    exported = torch.export.export(
-        part.module, tuple(arguments), dynamic_shapes=shapes, strict=False
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        lowered = to_edge_transform_and_lower(exported, partitioner=DELEGATES[delegate](width))
-        # The caller's own arrays are read in place: room for factors of rank 512 would be large.
-        planning = MemoryPlanningPass(alloc_graph_input=False)
-        config = ExecutorchBackendConfig(memory_planning_pass=planning)
-        return bytes(lowered.to_executorch(config).buffer)
-
-
-def _round(module: nn.Module, width: str) -> None:
-    for name, layer in list(module.named_modules()):
-        if isinstance(layer, nn.Linear):
-            grouped = width == "int4" and layer.in_features % GROUP == 0
-            quantize_(layer, INT4 if grouped else INT8)
-        elif isinstance(layer, nn.Conv2d):
-            module.set_submodule(name, _RoundedConv(layer))
-
-
-class _RoundedConv(nn.Module):
-    """A convolution with int8 weights, a scale per output, on inputs rounded to int8.
-
-    In the operators that XNNPACK knows by name; torchao rounds no convolutions.
-    """
-
-    def __init__(self, layer: nn.Conv2d):
-        super().__init__()
-        scale = layer.weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / 127
-        rounded = (layer.weight / scale[:, None, None, None]).round().to(torch.int8)
-        self.register_buffer("weight", rounded)
-        self.register_buffer("scale", scale)
-        self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int64))
-        self.bias, self.stride, self.padding = layer.bias, layer.stride, layer.padding
-
-    def forward(self, image: Tensor) -> Tensor:
-        bits = (-128, 127, torch.int8)
-        about = ROUNDING.choose_qparams.tensor(image, -128, 127, 1e-6, torch.int8)
-        image = ROUNDING.quantize_per_tensor.tensor(image, *about, *bits)
-        image = ROUNDING.dequantize_per_tensor.tensor(image, *about, *bits)
-        weight = ROUNDING.dequantize_per_channel(self.weight, self.scale, self.zero, 0, *bits)
-        return nn.functional.conv2d(image, weight, self.bias, self.stride, self.padding)
 
 
 def _stage(part: Part, file: str) -> Stage:

@@ -60,7 +60,6 @@ def write_manifest(
     parts: dict[str, list[Stage]],
     slot_dtype: str,
     side: int,
-    fixed_rank: bool,
     merger: str | None,
 ) -> None:
     """Describe a filled folder in its `lorarar.json`, with the hash of every file."""
@@ -78,7 +77,6 @@ def write_manifest(
         model.identity,
         slot_dtype,
         LARGEST_RANK,
-        fixed_rank,
         encoders["text_encoder"]["max_position_embeddings"],
         {
             name: f"hidden_states.{config['num_hidden_layers'] - 1}"

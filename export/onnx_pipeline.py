@@ -103,7 +103,6 @@ def export_pipeline(
             {draft.part.name: [_stage(draft.part)] for draft in drafts},
             "float32" if quantize == "none" else "float16",
             unet.inputs["sample"].shape[-1],
-            False,
             "merger.onnx" if write_merger else None,
         )
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from math import inf, log10
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from lorarar.errors import LorararError
 from lorarar.export.artefact import console
 from lorarar.export.blocks import quantise, restore
 from lorarar.export.parts import Model
+from lorarar.numeric import psnr
 from lorarar.pipeline import draw, load_pipeline
 
 PROMPTS = ["a red cup on grass", "a blue house in snow", "a green car at night", "a yellow fish"]
@@ -34,12 +34,12 @@ def widen_until(model: Model, wanted: float) -> dict[str, str]:
     layers = {n: m for n, m in pipeline.unet.named_modules() if isinstance(m, nn.Linear)}
     originals = {name: layer.weight.detach().clone() for name, layer in layers.items()}
     ordered = _by_error_per_byte(pipeline, layers, originals)
-    target = draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS)
+    target = draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS).numpy()
 
     def reached(count: int) -> float:
         for index, name in enumerate(ordered):
             layers[name].weight.data = _rounded(originals[name], 8 if index < count else 4)
-        return psnr(draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS), target)
+        return psnr(draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS).numpy(), target)
 
     low, high = 0, len(ordered)
     best = reached(high)
@@ -55,12 +55,6 @@ def widen_until(model: Model, wanted: float) -> dict[str, str]:
             high = middle
     console.print(f"{high} of {len(ordered)} linear layers in 8 bits, the others in 4")
     return {name: "int8" for name in ordered[:high]}
-
-
-def psnr(found: Tensor, wanted: Tensor) -> float:
-    """10 log10(1 / mean squared error) in dB, of pictures in [0, 1]."""
-    error = float((found - wanted).square().mean())
-    return -10 * log10(error) if error else inf
 
 
 @torch.no_grad()

@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
+from lorarar import embedded
 from lorarar.bases import BASES, unet_config
-from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.export.parts import Model
 from lorarar.export.weights import folder_weights, random_weights
 from lorarar.files import sha256
 from lorarar.standin_model import standin_rest
 
-EMBEDDED_NAME = "mini"
 SEED = 0
 
 
@@ -42,8 +41,8 @@ def open_model(name: str | None, random_base: str | None) -> Iterator[Model]:
 
 
 def _folder(name: str) -> Path:
-    if name == EMBEDDED_NAME:
-        return BASE
+    if name == embedded.NAME:
+        return embedded.BASE
     if Path(name).is_dir():
         return Path(name)
     try:

@@ -85,7 +85,9 @@ def _stretches(unet: Any) -> Iterator[Stretch]:
             skips += kept
             hidden = skips[-1]
     if unet.mid_block is not None:
-        layers = [f"mid_block.{layer}" for layer in ("resnets.0", "attentions.0", "resnets.1")]
+        layers = ["mid_block.resnets.0"]
+        if len(unet.mid_block.resnets) > 1:
+            layers += ["mid_block.attentions.0", "mid_block.resnets.1"]
         yield Stretch("mid_block", hidden, None, layers, {layers[-1]: layers[-1]})
         hidden = layers[-1]
     for index, block in enumerate(unet.up_blocks):

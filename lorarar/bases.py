@@ -1,23 +1,26 @@
 """The SDXL-class base models: their UNets' configuration and attention projections, torch-free."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from typing import Any
 
 Shape = tuple[int, int]
+Depths = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Base:
     """What separates one SDXL-class UNet from another (diffusers `UNet2DConditionModel`).
 
+    down, up: transformer blocks in each attention of the two blocks on the way down and up, as the
+    UNet runs them; middle: in the middle block, 0 for a resnet alone, None for no middle block;
     pooled: width of the second text encoder's pooled embedding; time_width: of each time id's.
     """
 
-    layers_per_block: int
-    transformer_layers: tuple[int, int]  # in the blocks of the two widths
-    mid_block: bool = True
+    down: tuple[Depths, Depths]
+    up: tuple[Depths, Depths]
+    middle: int | None
     widths: tuple[int, int] = (640, 1280)
     cross_attention: int = 2048
     head_width: int = 64
@@ -26,24 +29,28 @@ class Base:
 
 
 BASES = {
-    "sdxl": Base(2, (2, 10)),
-    "koala-1b": Base(1, (2, 6)),
-    "koala-700m": Base(1, (2, 5), mid_block=False),
-    "mini": Base(1, (1, 1), True, (96, 160), 160, head_width=32, pooled=96, time_width=16),
+    "sdxl": Base(((2, 2), (10, 10)), ((10, 10, 10), (2, 2, 2)), 10),
+    "ssd-1b": Base(((2, 2), (4, 4)), ((4, 4, 10), (2, 1, 1)), 0),
+    "koala-1b": Base(((2,), (6,)), ((6, 6), (2, 2)), 6),
+    "koala-700m": Base(((2,), (5,)), ((5, 5), (2, 2)), None),
+    "mini": Base(
+        ((1,), (1,)), ((1, 1), (1, 1)), 1, (96, 160), 160, head_width=32, pooled=96, time_width=16
+    ),
 }
+MIDDLES = {None: None, 0: "UNetMidBlock2D"}  # of diffusers; all others have attention
 
 
 def unet_config(base: Base) -> dict[str, Any]:
     """Return the arguments of diffusers' `UNet2DConditionModel` for this base."""
-    shallow, deep = base.transformer_layers
     channels = (base.widths[0] // 2, *base.widths)
     return {
         "block_out_channels": channels,
-        "layers_per_block": base.layers_per_block,
+        "layers_per_block": len(base.down[0]),
         "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        "mid_block_type": "UNetMidBlock2DCrossAttn" if base.mid_block else None,
+        "mid_block_type": MIDDLES.get(base.middle, "UNetMidBlock2DCrossAttn"),
         "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        "transformer_layers_per_block": [1, shallow, deep],
+        "transformer_layers_per_block": [1, *map(_in_short, base.down)],
+        "reverse_transformer_layers_per_block": [*map(_in_short, base.up), 1],
         "attention_head_dim": tuple(width // base.head_width for width in channels),
         "norm_num_groups": gcd(32, channels[0]),
         "cross_attention_dim": base.cross_attention,
@@ -54,29 +61,31 @@ def unet_config(base: Base) -> dict[str, Any]:
     }
 
 
+def _in_short(depths: Depths) -> int | list[int]:
+    return depths[0] if len(set(depths)) == 1 else list(depths)
+
+
 def narrowed(base: Base) -> Base:
     """The same blocks, as narrow as the embedded small model's."""
-    narrow = asdict(BASES["mini"])
-    kept = ("layers_per_block", "transformer_layers", "mid_block")
-    return Base(**narrow | {name: getattr(base, name) for name in kept})
+    return replace(BASES["mini"], down=base.down, up=base.up, middle=base.middle)
 
 
 def attention_shapes(base: Base) -> dict[str, Shape]:
     """Map each attention projection's diffusers name to its weight's shape (out, in)."""
-    (narrow, wide), (shallow, deep) = base.widths, base.transformer_layers
+    narrow, wide = base.widths
     blocks = [
-        ("down_blocks.1", base.layers_per_block, shallow, narrow),
-        ("down_blocks.2", base.layers_per_block, deep, wide),
-        ("up_blocks.0", base.layers_per_block + 1, deep, wide),
-        ("up_blocks.1", base.layers_per_block + 1, shallow, narrow),
+        ("down_blocks.1", base.down[0], narrow),
+        ("down_blocks.2", base.down[1], wide),
+        ("up_blocks.0", base.up[0], wide),
+        ("up_blocks.1", base.up[1], narrow),
     ]
-    if base.mid_block:
-        blocks.append(("mid_block", 1, deep, wide))
+    if base.middle:
+        blocks.append(("mid_block", (base.middle,), wide))
     return {
-        f"{block}.attentions.{attention}.transformer_blocks.{depth}.{name}": shape
-        for block, attentions, depths, width in blocks
-        for attention in range(attentions)
-        for depth in range(depths)
+        f"{block}.attentions.{attention}.transformer_blocks.{layer}.{name}": shape
+        for block, depths, width in blocks
+        for attention, depth in enumerate(depths)
+        for layer in range(depth)
         for name, shape in _transformer_block(width, base.cross_attention)
     }
 

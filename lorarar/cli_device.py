@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lorarar.cli_training import Force, Output
-from lorarar.embedded import LORAS
+from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
 
 device = typer.Typer()
@@ -21,7 +21,7 @@ Target = StrEnum("Target", {name: name for name in ("all", *FORMATS)})  # type: 
 def export_model(
     target: Annotated[Target, typer.Argument(help="formats; all: a folder for each")],
     output: Output,
-    model: Annotated[str, typer.Option(help="diffusers folder or hub id")] = "mini",
+    model: Annotated[str, typer.Option(help="diffusers folder or hub id")] = NAME,
     hypernet: Annotated[
         Path | None, typer.Option(help="LoRA.rar checkpoint to merge with on the device")
     ] = None,
@@ -86,6 +86,6 @@ def serve(
             err=True,
         )
     pipeline = Pipeline.load(exported, backend)
-    if loras is None and pipeline.manifest.base == "mini":
+    if loras is None and pipeline.manifest.base == NAME:
         loras = LORAS
     serve(pipeline, loras, host, port, typer.echo)

@@ -4,22 +4,21 @@ import tempfile
 import time
 from collections.abc import Mapping
 from importlib import import_module
-from math import log10
 from pathlib import Path
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lorarar.embedded import HYPERNET, LORAS, find_lora
+from lorarar.embedded import HYPERNET, LORAS, NAME, find_lora
 from lorarar.export.command import export_folder
 from lorarar.generate import merged_into
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.lora import load_lora
 from lorarar.mini.world import SUBJECTS, describe
-from lorarar.pipeline import draw, load_pipeline, put_lora
+from lorarar.numeric import psnr
+from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.plot import plot_pictures
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
@@ -84,7 +83,7 @@ def run_engines(output: Path, force: bool, console: Console) -> None:
 
 def export_embedded(form: str, quantize: str, folder: Path) -> None:
     exporter = import_module(f"lorarar.export.to_{form}")
-    export_folder(exporter.FORMAT, "mini", None, quantize, None, folder, force=False)
+    export_folder(exporter.FORMAT, NAME, None, quantize, None, folder, force=False)
 
 
 def compare_engines(folders: Mapping[str, Path], output: Path, force: bool) -> Table:
@@ -102,14 +101,13 @@ def compare_engines(folders: Mapping[str, Path], output: Path, force: bool) -> T
         swapped = time.perf_counter()
         pictures[engine] = np.asarray(pipeline.generate(prompt, seed=SEED)) / np.float32(255)
         drawn = time.perf_counter()
-        error = float(np.square(pictures[engine] - wanted).mean())
         megabytes = sum(size for size, _ in pipeline.manifest.files.values()) / 1e6
         table.add_row(
             f"{engine}, {pipeline.manifest.quantize}",
             f"{megabytes:.1f}",
             f"{(swapped - started) * 1e3:.1f}",
             f"{drawn - swapped:.1f}",
-            f"{-10 * log10(error):.1f}",
+            f"{psnr(pictures[engine], wanted):.1f}",
         )
     plot_pictures({f"{content}\n{style}": [*pictures.values()]}, tuple(pictures), output, force)
     return table
@@ -119,13 +117,10 @@ def _by_torch(files: list[Path], prompt: str) -> np.ndarray:
     """(side, side, 3) float32 in [0, 1], from the noise that the runtime draws."""
     pipeline = load_pipeline()
     pair = [load_lora(file) for file in files]
-    config = pipeline.unet.config
-    shape = (1, config.in_channels, config.sample_size, config.sample_size)
-    noise = np.random.default_rng(SEED).standard_normal(shape, np.float32)
     options = {"hypernet": load_hypernet(HYPERNET)}
     with merged_into(pipeline, pair[0], pair[1], "lorarar", **options) as ready:
-        latents = torch.from_numpy(noise)
-        drawn = draw(pipeline, [prompt], [SEED], latents=latents, **ready.arguments)
+        noise = runtime_noise(pipeline, SEED)
+        drawn = draw(pipeline, [prompt], [SEED], latents=noise, **ready.arguments)
     return drawn[0].permute(1, 2, 0).numpy()
 
 

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+NAME = "mini"  # as a model's, and as a base's in `lorarar.bases`
 EMBEDDED = Path(__file__).parent / "mini" / "assets"
 BASE = EMBEDDED / "base"
 LORAS = EMBEDDED / "loras"

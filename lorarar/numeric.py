@@ -1,5 +1,7 @@
 """Between float32, in which everything is computed, and the dtypes that files hold."""
 
+from math import inf, log10
+
 import numpy as np
 
 # What overflows or is NaN is reported as an error that names the file, not as numpy's warning.
@@ -54,3 +56,9 @@ def all_finite(array: np.ndarray) -> bool:
         return bool(np.isfinite(array).all())
     exponent = np.uint16(EXPONENT_BITS[dtype])
     return bool((array.view(np.uint16) & exponent).max(initial=0) < exponent)
+
+
+def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
+    """10 log10(1 / mean squared error) in dB, of pictures in [0, 1]; infinite where equal."""
+    error = float(np.square(found - wanted).mean())
+    return -10 * log10(error) if error else inf

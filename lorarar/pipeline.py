@@ -89,6 +89,13 @@ def draw(
     ).images.float()
 
 
+def runtime_noise(pipeline: StableDiffusionXLPipeline, seed: int) -> Tensor:
+    """Latents (1, channels, side, side) as `lorarar.runtime` draws them, for the same picture."""
+    config = pipeline.unet.config
+    shape = (1, config.in_channels, config.sample_size, config.sample_size)
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal(shape, np.float32))
+
+
 def save_picture(picture: Tensor, path: Path, force: bool = False) -> None:
     """Write (3, side, side) in [0, 1] as a PNG, atomically."""
     write_atomically(path, lambda file: to_image(picture).save(file, "PNG"), force)

@@ -37,9 +37,8 @@ class Pipeline:
     """What a runtime must know of an exported folder.
 
     base: see `lorarar.bases`; identity: of the UNet's weights; slot_dtype: of LoRA factors; rank:
-    the largest, padded to where fixed_rank; penultimate: the output of each text encoder that
-    the UNet reads; scaling: of latents; side: of latents, in cells of `pixels` pixels; files:
-    path -> [bytes, sha256].
+    the largest; penultimate: the output of each text encoder that the UNet reads; scaling: of
+    latents; side: of latents, in cells of `pixels` pixels; files: path -> [bytes, sha256].
     """
 
     engine: str
@@ -48,7 +47,6 @@ class Pipeline:
     identity: str
     slot_dtype: str
     rank: int
-    fixed_rank: bool
     tokens: int
     penultimate: dict[str, str]
     zeros_for_empty: bool

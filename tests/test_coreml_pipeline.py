@@ -11,12 +11,8 @@ import pytest
 from lorarar.errors import LorararError
 from lorarar.export.artefact import size_in_megabytes
 from lorarar.export.check_coreml import check_spec, feature_name, inputs_of, is_large, weight_errors
-from lorarar.export.coreml_pipeline import (
-    PARTS,
-    check_weights,
-    compress,
-    export_pipeline,
-)
+from lorarar.export.coreml_convert import compress
+from lorarar.export.coreml_pipeline import PARTS, check_weights, export_pipeline
 from lorarar.export.parts import BUILDERS
 from lorarar.export.slots import LARGEST_RANK, factor_names
 from lorarar.export.source import open_model
@@ -143,7 +139,7 @@ def test_every_large_weight_is_found_in_the_package(exported):
 def test_the_manifest_keeps_canonical_names(exported):
     pipeline = read_pipeline(exported.folder)
     check_files(exported.folder, pipeline)
-    assert (pipeline.engine, pipeline.side, pipeline.fixed_rank) == ("coreml", SIDE, False)
+    assert (pipeline.engine, pipeline.side) == ("coreml", SIDE)
     (encoder,), (unet,) = pipeline.parts["text_encoder"], pipeline.parts["unet"]
     assert encoder.inputs == {"input_ids": ("int32", [1, 16])}
     assert pipeline.penultimate["text_encoder"] in encoder.outputs

@@ -12,7 +12,8 @@ from executorch.runtime import Runtime
 from lorarar.bases import BASES, attention_shapes, narrowed
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
-from lorarar.export.executorch_pipeline import _loaded, _stages, export_pipeline, lower
+from lorarar.export.executorch_lower import lower
+from lorarar.export.executorch_pipeline import _loaded, _stages, export_pipeline
 from lorarar.export.parts import random_inputs, unet_part
 from lorarar.export.slots import SlottedUNet, factor_names
 from lorarar.export.source import open_model
@@ -49,7 +50,7 @@ def error(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("base", ["mini", "koala-700m", "sdxl"])
+@pytest.mark.parametrize("base", ["mini", "koala-700m", "ssd-1b", "sdxl"])
 @torch.no_grad()
 def test_stages_one_after_another_equal_the_whole_unet(base):
     base = narrowed(BASES[base])
