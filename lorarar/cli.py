@@ -197,17 +197,19 @@ def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("lorarar-demo.png"),
     force: Force = False,
 ) -> None:
-    """Merge LoRAs that the embedded hypernetwork has never seen, and draw them, in a minute.
+    """Merge LoRAs that the embedded hypernetwork has never seen, and draw them.
 
-    Then export the model, and draw from what was exported, in a few minutes.
+    Meanwhile export the model, then draw from what was exported, too.
     """
     engines = output.with_stem(f"{output.stem}-engines")
     for path in (output, engines):
         refuse_existing(path, force)
-    from lorarar.demo import run_demo, run_engines
+    from lorarar.demo import exported_beside, run_demo, run_engines
 
-    run_demo(output, force, console)
-    run_engines(engines, force, console)
+    with exported_beside("executorch") as slow:
+        run_demo(output, force, console)
+        with exported_beside("onnxruntime") as quick:
+            run_engines([quick, slow], engines, force, console)
 
 
 def app() -> None:

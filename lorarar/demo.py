@@ -1,23 +1,29 @@
 """`lorarar demo`: held-out pairs of the small world, merged and drawn; then one by each engine."""
 
+import os
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Mapping
-from importlib import import_module
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
 from lorarar.embedded import HYPERNET, LORAS, NAME, find_lora
-from lorarar.export.command import export_folder
+from lorarar.errors import LorararError
 from lorarar.generate import merged_into
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.lora import load_lora
 from lorarar.mini.world import SUBJECTS, describe
 from lorarar.numeric import psnr
+from lorarar.parallel import cores
 from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.plot import plot_pictures
 from lorarar.runtime.pipeline import Pipeline
@@ -26,6 +32,8 @@ from lorarar.training.manifest import load_manifest
 METHODS = ("direct", "lorarar")
 PLACE, SEED = "on grass", 0
 ENGINES = {"onnxruntime": ("onnx", "int8"), "executorch": ("executorch", "none")}
+# More threads than cores wait for each other: drawing took eight times as long.
+ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def run_demo(output: Path, force: bool, console: Console) -> None:
@@ -37,6 +45,7 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
     manifest = load_manifest(LORAS)
     hypernet = load_hypernet(HYPERNET)
     pipeline = load_pipeline()
+    torch.set_num_threads(max(1, cores() - 1))  # the other exports meanwhile
     held_out = (manifest.of(role, held_out=True) for role in ROLES)
     table = Table("content", "style", *(f"{method}, ms" for method in METHODS), "four pictures, s")
     rows = {}
@@ -65,25 +74,51 @@ def _prompts_alone(content: str, style: str) -> tuple[str, str]:
     return describe(f"{content} {kind}", PLACE), describe(f"red {kind}", PLACE, style)
 
 
-def run_engines(output: Path, force: bool, console: Console) -> None:
-    """Export the embedded model for each engine, and let each merge and draw the same pair from
-    the same noise beside torch, into one labelled picture.
+@dataclass(frozen=True)
+class Export:
+    """A process that writes an engine's folder; said: what it prints."""
 
-    Raises LorararError if `output` exists and is not to be replaced, or cannot be written.
-    """
+    engine: str
+    folder: Path
+    said: Path
+    process: subprocess.Popen
+
+    def wait(self) -> None:
+        """Raises LorararError if it fails."""
+        if self.process.wait():
+            said = self.said.read_text().strip()[-500:]
+            raise LorararError(f"exporting for {self.engine} failed: {said}")
+
+
+@contextmanager
+def exported_beside(engine: str) -> Iterator[Export]:
+    """Export the embedded model for an engine, in a process of its own meanwhile."""
+    form, quantize = ENGINES[engine]
     with tempfile.TemporaryDirectory() as name:
-        folders = {}
-        for engine, (form, quantize) in ENGINES.items():
-            folders[engine] = Path(name, engine)
-            with console.status(f"exporting for {engine}: one or two minutes"):
-                export_embedded(form, quantize, folders[engine])
-        console.print(compare_engines(folders, output, force))
+        folder, said = Path(name, engine), Path(name, "said")
+        command = [sys.executable, "-m", f"lorarar.export.to_{form}", "--model", NAME]
+        command += ["--quantize", quantize, "-o", str(folder)]
+        with open(said, "w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=file, env=ONE_THREAD)
+        try:
+            yield Export(engine, folder, said, process)
+        finally:
+            process.kill()
+            process.wait()
+
+
+def run_engines(exports: list[Export], output: Path, force: bool, console: Console) -> None:
+    """Let each engine merge and draw the same pair from the same noise beside torch, into one
+    labelled picture.
+
+    Raises LorararError if an export fails, or if `output` exists and is not to be replaced, or
+    cannot be written.
+    """
+    for export in exports:
+        with console.status(f"exporting for {export.engine}"):
+            export.wait()
+    console.print(compare_engines({each.engine: each.folder for each in exports}, output, force))
     console.print(f"{output.resolve()}: drawn by each engine", soft_wrap=True, highlight=False)
-
-
-def export_embedded(form: str, quantize: str, folder: Path) -> None:
-    exporter = import_module(f"lorarar.export.to_{form}")
-    export_folder(exporter.FORMAT, NAME, None, quantize, None, folder, force=False)
 
 
 def compare_engines(folders: Mapping[str, Path], output: Path, force: bool) -> Table:

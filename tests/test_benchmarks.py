@@ -1,6 +1,7 @@
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jsonschema
@@ -12,7 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from lorarar import Hypernet, benchmarks
-from lorarar.bases import Base, attention_shapes
+from lorarar.bases import BASES, attention_shapes
 from lorarar.benchmarks.forms import cost, dense_coefficients
 from lorarar.benchmarks.machine import interleaved, peak_memory, spread
 from lorarar.benchmarks.merge_latency import DENSE, main
@@ -61,7 +62,7 @@ def test_peak_memory_sees_an_allocation_and_spread_its_times():
 
 
 def test_the_random_unet_has_the_base_s_projections():
-    tiny = Base(1, (1, 1), widths=(96, 128), cross_attention=32, head_width=16)
+    tiny = replace(BASES["mini"], widths=(96, 128), cross_attention=32, head_width=16)
     unet = standin_unet(tiny, torch.float32)
     for name, shape in attention_shapes(tiny).items():
         assert tuple(unet.get_submodule(name).weight.shape) == shape

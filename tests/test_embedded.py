@@ -1,7 +1,8 @@
 """What comes with the project: small enough, complete, and able to draw."""
 
-import shutil
-from functools import partial
+import subprocess
+import sys
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -107,9 +108,9 @@ def test_demo_draws_a_labelled_grid_and_prints_timings(
         return Manifest(path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {})
 
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
-    monkeypatch.setattr(demo, "ENGINES", {"onnxruntime": ("onnx", "int8")})
-    exported = partial(shutil.copytree, exported_int8)
-    monkeypatch.setattr(demo, "export_embedded", lambda form, quantize, folder: exported(folder))
+    done = subprocess.Popen([sys.executable, "-c", "pass"])
+    exported = demo.Export("onnxruntime", exported_int8, tmp_path / "said", done)
+    monkeypatch.setattr(demo, "exported_beside", lambda engine: nullcontext(exported))
     output = tmp_path / "demo.png"
     assert run(monkeypatch, "demo", "-o", output) == 0
     said = capsys.readouterr().out
