@@ -27,17 +27,16 @@ def export_adapter(lora: Path, exported: Path, path: Path, force: bool = False) 
     pipeline = read_pipeline(exported)
     if pipeline.engine != "onnx":
         raise LorararError(f"{exported}: is for {pipeline.engine}; adapters are ONNX Runtime's")
-    factors = factors_of(load_lora(lora), pipeline, str(exported))
+    factors = {
+        name: np.ascontiguousarray(factor)  # kept, as what is made of them holds no copy
+        for name, factor in factors_of(load_lora(lora), pipeline, str(exported)).items()
+    }
     adapter = onnxruntime.AdapterFormat()
     adapter.set_adapter_version(VERSION)
     adapter.set_model_version(VERSION)
     adapter.set_parameters(
-        {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(np.ascontiguousarray(factor))
-            for name, factor in factors.items()
-        }
+        {name: onnxruntime.OrtValue.ortvalue_from_numpy(factor) for name, factor in factors.items()}
     )
-
     with TemporaryDirectory() as folder:
         draft = Path(folder) / "draft"
         adapter.export_adapter(str(draft))

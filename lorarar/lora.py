@@ -95,7 +95,8 @@ class Lora:
 
 
 def load_lora(path: str | Path, canonical_only: bool = False) -> Lora:
-    """Read a LoRA of an SDXL-class base: kohya, diffusers (new or old keys) or a PEFT folder.
+    """Read a LoRA of an SDXL-class base: kohya, diffusers (new or old keys), a PEFT folder, or an
+    adapter of ONNX Runtime (`lorarar export-adapter`).
 
     Weights stay on disk until they are used. Only files in other than the canonical layout need
     diffusers (and torch); with `canonical_only` those are refused.
@@ -125,12 +126,30 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:
     """Return tensors, metadata, and PEFT's configuration by component ('unet', ...)."""
     if path.is_dir():
         return _read_peft(path)
+    if path.suffix == ".onnx_adapter":
+        return _read_adapter(path), {}, {}
     tensors, metadata = read_safetensors(path)
     config: dict[str, dict] = {}
     for key, value in _json_object(metadata, "lora_adapter_metadata", path).items():
         component, _, option = key.partition(".")  # diffusers: 'unet.lora_alpha'
         config.setdefault(component, {})[option] = value
     return tensors, metadata, config
+
+
+def _read_adapter(path: Path) -> dict[str, np.ndarray]:
+    if not path.is_file():
+        raise LorararError(f"{path}: does not exist; name an adapter")
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise LorararError(
+            f"{path}: an adapter needs ONNX Runtime; run: pip install 'lorarar[onnxruntime]'"
+        ) from error
+    try:
+        adapter = onnxruntime.AdapterFormat.read_adapter(str(path))
+        return {name: value.numpy().copy() for name, value in adapter.get_parameters().items()}
+    except RuntimeError as error:
+        raise LorararError(f"{path}: no usable adapter, or damaged; export it again") from error
 
 
 def _read_peft(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, str], dict]:

@@ -73,13 +73,20 @@ class Pipeline:
         if fitting != backend:
             raise LorararError(f"{folder}: was exported for {fitting}, not for {backend}")
         check_files(folder, manifest, check_hashes)
-        parts = {
-            name: [
-                (stage, engine.open_stage(folder / stage.file, stage, threads)) for stage in stages
-            ]
-            for name, stages in manifest.parts.items()
-            if name != "vae_encoder"
-        }
+        try:
+            parts = {
+                name: [
+                    (stage, engine.open_stage(folder / stage.file, stage, threads))
+                    for stage in stages
+                ]
+                for name, stages in manifest.parts.items()
+                if name != "vae_encoder"
+            }
+        except (MemoryError, OSError) as error:
+            raise LorararError(
+                f"{folder}: unreadable, or too large for the memory here ({error!r}); "
+                "export it in fewer bits"
+            ) from error
         config = folder / "scheduler" / "scheduler_config.json"
         merger = None
         if manifest.merger:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from executorch.runtime import Runtime
+from test_runtime_pipeline import loaded_cramped
 
 from lorarar.bases import BASES, attention_shapes, narrowed
 from lorarar.embedded import LORAS
@@ -21,7 +22,6 @@ from lorarar.export.stages import unet_stages
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise, weighted_sum
 from lorarar.pipeline_format import check_files, read_pipeline
-from lorarar.runtime.backends.executorch import _unsealed
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.standin_model import standin_unet
 
@@ -81,7 +81,7 @@ def exported(tmp_path_factory):
     programs = []
     for stage in pipeline.parts["unet"]:
         path = folder / stage.file
-        program = Runtime.get().load_program(_unsealed(path.read_bytes(), path))
+        program = Runtime.get().load_program(path.read_bytes())
         programs.append((stage, program, program.load_method("forward")))
 
     def run(factors):
@@ -159,6 +159,12 @@ def test_a_damaged_program_is_found_before_the_engine_sees_it(exported, tmp_path
             Pipeline.load(folder, "executorch", check_hashes=check_hashes)
     with pytest.raises(LorararError, match="draws 32x32 only"):
         Pipeline.load(exported.folder, "executorch").generate("a cup", size=(64, 64))
+
+
+def test_too_little_memory_to_load_is_one_line(exported):
+    for spare in (1 << 20, 16 << 20):
+        said = loaded_cramped(exported.folder, "executorch", spare)
+        assert "memory here" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

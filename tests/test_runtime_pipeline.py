@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
+from lorarar.export.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
@@ -139,6 +140,50 @@ def test_loras_that_do_not_fit_are_refused_and_the_one_before_stays(pipeline, tm
         assert pipeline.factors is before
     with pytest.raises(LorararError, match="cannot be read"):
         pipeline.load_lora(tmp_path / "none.safetensors")
+
+
+def test_adapters_draw_as_the_loras_they_were_made_of(pipeline, exported_int8, tmp_path):
+    path = tmp_path / "votol.onnx_adapter"
+    export_adapter(PAIR[0], exported_int8, path)
+    pipeline.load_lora(PAIR[0])
+    wanted = pipeline.factors
+    pipeline.load_lora(path)
+    assert pipeline.factors.keys() == wanted.keys()
+    assert all(np.array_equal(pipeline.factors[name], wanted[name]) for name in wanted)
+    for size in (0, 4, 1000, path.stat().st_size // 2):
+        damaged = tmp_path / f"{size}.onnx_adapter"
+        damaged.write_bytes(path.read_bytes()[:size])
+        with pytest.raises(LorararError, match=rf"{size}\.onnx_adapter: no usable adapter"):
+            pipeline.load_lora(damaged)
+
+
+CRAMPED = """
+import resource, sys
+from pathlib import Path
+from lorarar.errors import LorararError
+from lorarar.runtime.backends import load_backend
+from lorarar.runtime.pipeline import Pipeline
+folder, backend, spare = sys.argv[1:]
+load_backend(backend)
+used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
+resource.setrlimit(resource.RLIMIT_AS, (used + int(spare),) * 2)
+try:
+    Pipeline.load(folder, backend, threads=1)
+except LorararError as error:
+    print(error)
+"""
+
+
+def loaded_cramped(folder, backend, spare):
+    """What a process says that may take `spare` bytes more to load a pipeline."""
+    command = map(str, (sys.executable, "-c", CRAMPED, folder, backend, spare))
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_too_little_memory_to_load_is_one_line(exported_int8):
+    for spare in (MEGABYTE, 4 * MEGABYTE):
+        said = loaded_cramped(exported_int8, "onnxruntime", spare)
+        assert "memory here" in said and said.count("\n") == 1
 
 
 FRESH = """

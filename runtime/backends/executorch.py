@@ -29,8 +29,9 @@ SEAL = hashlib.sha256
 def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
     _use_threads(threads)
-    program = _unsealed(path.read_bytes(), path)
-    return *open_program(program, path), 1  # a method is not to be shared by threads
+    sealed = path.read_bytes()
+    _check_seal(sealed, path)
+    return *open_program(sealed, path), 1  # a method is not to be shared by threads
 
 
 @lru_cache(maxsize=1)
@@ -74,12 +75,15 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     without a LoRA it gets rank 1 of zeros.
     """
     _use_threads(threads)
-    _unsealed(path.read_bytes(), path)
+    _check_seal(np.memmap(path, mode="r").data if path.stat().st_size else b"", path)
     try:
         program = Runtime.get().load_program(str(path))  # its method does not keep it alive
         method = program.load_method("forward")
     except (RuntimeError, ValueError) as error:
-        raise LorararError(f"{path}: not a usable .pte ({_reason(error)})") from error
+        raise LorararError(
+            f"{path}: not a usable .pte, or too large for the memory here ({_reason(error)}); "
+            "export it again, or in fewer bits"
+        ) from error
 
     def run(feeds: Tensors) -> Tensors:
         factors = filled_factors(feeds, stage, np.dtype(np.float32))
@@ -104,15 +108,13 @@ def seal(program: bytes) -> bytes:
     return program + SEAL(program).digest()
 
 
-def _unsealed(sealed: bytes, path: Path) -> bytes:
+def _check_seal(sealed: bytes | memoryview, path: Path) -> None:
     """Catch damage here: ExecuTorch aborts the process, or computes with damaged weights.
 
     Its own checks (`Verification.InternalConsistency`) miss both.
     """
-    size = len(sealed) - SEAL().digest_size
-    program = sealed[: max(size, 0)]
-    if seal(program) != sealed:
+    size = max(len(sealed) - SEAL().digest_size, 0)
+    if SEAL(sealed[:size]).digest() != sealed[size:]:
         raise LorararError(
             f"{path}: not an exported ExecuTorch program, or damaged; export it again"
         )
-    return program
