@@ -100,7 +100,11 @@ def judged(
         for found, reference in zip(drawn, wanted, strict=True)
         for one, other in zip(found, reference, strict=True)
     ]
-    decibels = {"median_psnr_db": median(ratios), "lowest_psnr_db": min(ratios)}
+    decibels = {
+        "above_35_db": mean(ratio >= 35 for ratio in ratios),
+        "median_psnr_db": median(ratios),
+        "lowest_psnr_db": min(ratios),
+    }
     return {"name": name, "mb": megabytes} | right | decibels
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -30,13 +31,15 @@ PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPT = "a votol cup on grass in neon style"
 EXPORTS = {"onnx": ("none", "int8", "int4"), "executorch": ("none", "int8")}
 SWAPS = 9
+STEPS = "first_step_ms", "step_ms", "step_with_lora_ms"
+COLUMNS = "name", "load_ms", *STEPS, "swap_ms", "pair_ms", "peak_mb"
 NOTES = [
     "load: from imported packages to a usable pipeline; first step: from the prompt to the first "
     "step's end; step: median, with guidance; peak: the process's most memory.",
     "swap: a merged LoRA's file, in turn with another; in torch load_lora_weights and fuse_lora. "
     "pair: two LoRA files merged by the hypernetwork and swapped in. Each file is in the page "
     "cache, none is kept from an earlier swap.",
-    "OpenVINO 2026.4 does not read the exports: to it an initializer of rank 0 is a scalar.",
+    "openvino: the UNet alone, if it is installed (pip install openvino).",
 ]
 
 
@@ -58,9 +61,11 @@ class Clock:
     def __call__(self, *_: Any) -> None:
         self.marks.append(time.perf_counter())
 
-    def summary(self) -> dict[str, float]:
-        gaps = np.diff(self.marks) * 1e3
-        return {"first_step_ms": float(gaps[0]), "step_ms": float(median(gaps[1:]))}
+    def first(self) -> float:
+        return (self.marks[1] - self.marks[0]) * 1e3
+
+    def step(self) -> float:
+        return float(median(np.diff(self.marks[1:]))) * 1e3
 
 
 def exported(setting: Setting, folder: Path) -> dict[str, Any]:
@@ -71,11 +76,12 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, backend, setting.threads, check_hashes=False)
     row = {"load_ms": _since(started)}
-    pipeline.load_lora(setting.files[0])
-    pipeline.generate(PROMPT, steps=2)
-    clock = Clock()
-    pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
-    row |= clock.summary()
+    for name, lora in (("step_ms", None), ("step_with_lora_ms", setting.files[0])):
+        pipeline.load_lora(lora)
+        pipeline.generate(PROMPT, steps=2)
+        clock = Clock()
+        pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
+        row |= {"first_step_ms": clock.first(), name: clock.step()}
 
     def swap(number: int) -> None:
         pipeline.kept.clear()
@@ -108,8 +114,9 @@ def torch_and_peft(setting: Setting) -> dict[str, Any]:
 
     pipeline.load_lora_weights(str(setting.files[0]))
     pipeline.fuse_lora()
-    row |= _diffusers_steps(pipeline, setting.steps)
-    return row | {"swap_ms": _median(swap), "pair_ms": None}
+    first, step = _diffusers_steps(pipeline, setting.steps)
+    row |= {"first_step_ms": first, "step_ms": step, "step_with_lora_ms": step}
+    return row | {"swap_ms": _median(swap)}
 
 
 def optimum(setting: Setting, folder: Path) -> dict[str, Any]:
@@ -121,11 +128,46 @@ def optimum(setting: Setting, folder: Path) -> dict[str, Any]:
     options.intra_op_num_threads = setting.threads
     started = time.perf_counter()
     pipeline = ORTStableDiffusionXLPipeline.from_pretrained(folder, session_options=options)
-    row = {"load_ms": _since(started)} | _diffusers_steps(pipeline, setting.steps)
-    return row | {"swap_ms": None, "pair_ms": None}
+    row = {"load_ms": _since(started)}
+    first, step = _diffusers_steps(pipeline, setting.steps)
+    return row | {"first_step_ms": first, "step_ms": step}
 
 
-def _diffusers_steps(pipeline: Any, steps: int) -> dict[str, float]:
+def openvino(setting: Setting, folder: Path) -> dict[str, Any]:
+    """OpenVINO on the exported UNet, once a step for both halves of guidance."""
+    import onnx
+    from openvino import Core
+
+    started = time.perf_counter()
+    model = onnx.load(folder / "unet" / "model.onnx")
+    empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
+    for tensor in model.graph.initializer:
+        if tensor.name in empty:  # rank 0, which OpenVINO takes for a scalar: rank 1 of zeros
+            shape = [size or 1 for size in tensor.dims]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+            zeros = onnx.numpy_helper.from_array(np.zeros(shape, dtype), tensor.name)
+            tensor.CopyFrom(zeros)
+    inputs = [value for value in model.graph.input if value.name not in empty]
+    del model.graph.input[:]
+    model.graph.input.extend(inputs)
+    options = {"INFERENCE_NUM_THREADS": setting.threads, "INFERENCE_PRECISION_HINT": "f32"}
+    core = Core()
+    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
+    row = {"load_ms": _since(started)}
+    pipeline = read_pipeline(folder)
+    dynamic = 2, pipeline.tokens, pipeline.side, pipeline.side  # batch, tokens, height and width
+    feeds = {
+        name: np.ones([size or dynamic[axis] for axis, size in enumerate(shape)], dtype)
+        for name, (dtype, shape) in pipeline.parts["unet"][0].inputs.items()
+    }
+    clock = Clock()
+    for _ in range(setting.steps):
+        compiled(feeds)
+        clock()
+    return row | {"first_step_ms": clock.first(), "step_ms": clock.step()}
+
+
+def _diffusers_steps(pipeline: Any, steps: int) -> tuple[float, float]:
     pipeline.set_progress_bar_config(disable=True)
     pipeline(PROMPT, num_inference_steps=2, guidance_scale=5.0)
     clock = Clock()
@@ -135,7 +177,7 @@ def _diffusers_steps(pipeline: Any, steps: int) -> dict[str, float]:
         return kept
 
     pipeline(PROMPT, num_inference_steps=steps, guidance_scale=5.0, callback_on_step_end=mark)
-    return clock.summary()
+    return clock.first(), clock.step()
 
 
 def _median(work: Callable[[int], None]) -> float:
@@ -153,7 +195,7 @@ def _since(started: float) -> float:
 
 def row_of(name: str, work: Callable[..., dict], *arguments: Any) -> dict[str, Any]:
     row, peak = alone(work, *arguments)
-    return {"name": name} | row | {"peak_mb": peak}
+    return dict.fromkeys(COLUMNS) | {"name": name, "peak_mb": peak} | row
 
 
 def export_all(parent: Path) -> dict[str, Path]:
@@ -196,6 +238,8 @@ def main(
         for quantize in ("none", "int8"):
             path = folders[f"onnxruntime, {quantize}"]
             rows.append(row_of(f"optimum, {quantize}", optimum, setting, path))
+            if find_spec("openvino"):
+                rows.append(row_of(f"openvino, {quantize}", openvino, setting, path))
     about = {
         "steps": steps,
         "threads": threads,

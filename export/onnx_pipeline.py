@@ -31,7 +31,7 @@ from lorarar.export.folder import (
 )
 from lorarar.export.onnx_graph import fill, open_slots, trace, write
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
-from lorarar.export.sensitivity import widen_until
+from lorarar.export.sensitivity import WIDER, widen_until
 from lorarar.export.slots import factor_names
 from lorarar.export.stored import store
 from lorarar.files import refuse_existing, write_folder_atomically
@@ -67,7 +67,7 @@ def export_pipeline(
 
     quantize: "none", "fp16" (weights stored as such), "int8" or "int4"; text encoders never have
     fewer than 8 bits, the VAE never fewer than 16. write_merger: adds the exported hypernetwork
-    to the folder. psnr: with int4, see `sensitivity.widen_until`.
+    to the folder. psnr: with int8 and int4, see `sensitivity.widen_until`.
 
     Raises LorararError if the path exists (without `force`), if there is not enough room, if
     weights are missing or misshapen, or if a part differs too much from torch.
@@ -77,9 +77,10 @@ def export_pipeline(
     if quantize not in ENCODER_WIDTHS:
         known = ", ".join(ENCODER_WIDTHS)
         raise LorararError(f"--quantize {quantize}: unknown for ONNX; use one of {known}")
-    if psnr is not None and quantize != "int4":
-        raise LorararError(f"--psnr {psnr:g}: widens layers of --quantize int4 only")
-    wider = widen_until(model, psnr) if psnr is not None else {}
+    if psnr is not None and quantize not in WIDER:
+        known = ", ".join(WIDER)
+        raise LorararError(f"--psnr {psnr:g}: widens layers of --quantize {known} only")
+    wider = widen_until(model, psnr, quantize) if psnr is not None else {}
     drafts = [_draft(model, name, quantize, wider) for name in BUILDERS]
     check_disk(path, sum(draft.bytes for draft in drafts))
     reports: list[PartReport] = []

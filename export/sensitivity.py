@@ -11,41 +11,56 @@ from torch import Tensor, nn
 
 from lorarar.errors import LorararError
 from lorarar.export.artefact import console
-from lorarar.export.blocks import quantise, restore
+from lorarar.export.blocks import quantise, quantise_filters, restore
 from lorarar.export.parts import Model
+from lorarar.export.stored import BITS
 from lorarar.numeric import psnr
 from lorarar.pipeline import draw, load_pipeline
 
-PROMPTS = ["a red cup on grass", "a blue house in snow", "a green car at night", "a yellow fish"]
+PROMPTS = [
+    "a red cup on grass",
+    "a blue house in snow",
+    "a green car at night",
+    "a yellow fish",
+    "a purple tree on sand",
+    "a white cat on grass",
+    "an orange bird in snow",
+    "a black dog on sand",
+]
 STEPS = 20
 TIMES = (100, 500, 900)
+WIDER = {"int4": "int8", "int8": "fp16"}
 
 
-def widen_until(model: Model, wanted: float) -> dict[str, str]:
-    """Choose which linear layers of the UNet have 8 bits, the others having 4.
+def widen_until(model: Model, wanted: float, width: str) -> dict[str, str]:
+    """Choose which layers of the UNet stay wider than `width`: linear ones of "int4" get 8 bits,
+    linear ones and convolutions of "int8" 16.
 
-    Each layer is rounded to 4 bits alone, and the error of the UNet's answer measured at three
-    times; layers are widened by squared error per byte saved, as few as will do for images, after
-    all steps, to reach `wanted` dB of PSNR beside the original (torch, float32).
+    Each layer is rounded alone, and the error of the UNet's answer measured at three times; layers
+    are widened by squared error per weight, as few as will do for every image, after all steps,
+    to reach `wanted` dB of PSNR beside the original (torch, float32).
 
-    Raises LorararError if 8 bits everywhere do not reach it.
+    Raises LorararError if widening all of them does not reach it.
     """
     pipeline = load_pipeline(model.folder)
-    layers = {n: m for n, m in pipeline.unet.named_modules() if isinstance(m, nn.Linear)}
+    kinds = (nn.Linear,) if width == "int4" else (nn.Linear, nn.Conv2d)
+    layers = {n: m for n, m in pipeline.unet.named_modules() if isinstance(m, kinds)}
     originals = {name: layer.weight.detach().clone() for name, layer in layers.items()}
-    ordered = _by_error_per_byte(pipeline, layers, originals)
-    target = draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS).numpy()
+    ordered = _by_error_per_weight(pipeline, layers, originals, width)
+    target = _pictures(pipeline)
 
     def reached(count: int) -> float:
         for index, name in enumerate(ordered):
-            layers[name].weight.data = _rounded(originals[name], 8 if index < count else 4)
-        return psnr(draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS).numpy(), target)
+            kept = WIDER[width] if index < count else width
+            layers[name].weight.data = _rounded(originals[name], kept)
+        return min(map(psnr, _pictures(pipeline), target))
 
     low, high = 0, len(ordered)
     best = reached(high)
     if best < wanted:
         raise LorararError(
-            f"--psnr {wanted:g}: {best:.1f} dB is all that 8 bits everywhere reach; ask for less"
+            f"--psnr {wanted:g}: {best:.1f} dB is all that {WIDER[width]} everywhere reaches; "
+            "ask for less"
         )
     while low < high:
         middle = (low + high) // 2
@@ -53,19 +68,23 @@ def widen_until(model: Model, wanted: float) -> dict[str, str]:
             low = middle + 1
         else:
             high = middle
-    console.print(f"{high} of {len(ordered)} linear layers in 8 bits, the others in 4")
-    return {name: "int8" for name in ordered[:high]}
+    console.print(f"{high} of {len(ordered)} layers in {WIDER[width]}, the others in {width}")
+    return {name: WIDER[width] for name in ordered[:high]}
+
+
+def _pictures(pipeline: Any) -> np.ndarray:
+    return draw(pipeline, PROMPTS, [*range(len(PROMPTS))], STEPS).numpy()
 
 
 @torch.no_grad()
-def _by_error_per_byte(
-    pipeline: Any, layers: dict[str, nn.Linear], originals: dict[str, Tensor]
+def _by_error_per_weight(
+    pipeline: Any, layers: dict[str, Any], originals: dict[str, Tensor], width: str
 ) -> list[str]:
     inputs = list(_calls(pipeline))
     answers = [_answer(pipeline, *call) for call in inputs]
     gains = {}
     for name in track(layers, "rounding each layer alone", console=console, transient=True):
-        with _replaced(layers[name], _rounded(originals[name], 4)):
+        with _replaced(layers[name], _rounded(originals[name], width)):
             errors = [
                 float((_answer(pipeline, *call) - answer).square().sum())
                 for call, answer in zip(inputs, answers, strict=True)
@@ -91,7 +110,7 @@ def _answer(pipeline: Any, sample: Tensor, time: int, hidden: Tensor, about: dic
 
 
 @contextmanager
-def _replaced(layer: nn.Linear, weight: Tensor) -> Iterator[None]:
+def _replaced(layer: Any, weight: Tensor) -> Iterator[None]:
     kept = layer.weight.data
     layer.weight.data = weight
     try:
@@ -100,6 +119,12 @@ def _replaced(layer: nn.Linear, weight: Tensor) -> Iterator[None]:
         layer.weight.data = kept
 
 
-def _rounded(weight: Tensor, bits: int) -> Tensor:
-    numbers, scales = quantise(np.asarray(weight), bits)
-    return torch.from_numpy(restore(numbers, scales, bits, weight.shape[1]))
+def _rounded(weight: Tensor, width: str) -> Tensor:
+    """As `stored` holds it; convolutions have 8 bits at least."""
+    if width == "fp16":
+        return weight.half().float()
+    if weight.ndim == 4:
+        filters, scales = quantise_filters(np.asarray(weight))
+        return torch.from_numpy(filters * scales.reshape(-1, 1, 1, 1))
+    numbers, scales = quantise(np.asarray(weight), BITS[width])
+    return torch.from_numpy(restore(numbers, scales, BITS[width], weight.shape[1]))

@@ -92,7 +92,7 @@ def main(
     quantize: command.Quantize = QUANTIZE,
     psnr: Annotated[
         float | None,
-        typer.Option(help="with int4: widen the most sensitive layers until images reach these dB"),
+        typer.Option(help="widen the most sensitive layers until every image reaches these dB"),
     ] = None,
     hypernet: command.HypernetPath = None,
     output: command.Output = None,

@@ -11,6 +11,7 @@ import torch
 
 from lorarar.embedded import BASE, HYPERNET, LORAS
 from lorarar.errors import LorararError
+from lorarar.export import sensitivity
 from lorarar.export.adapter import export_adapter
 from lorarar.export.blocks import quantise, restore
 from lorarar.export.onnx_pipeline import export_pipeline
@@ -192,6 +193,17 @@ def test_numbers_stand_for_close_weights():
     for bits, bound in ((8, 0.01), (4, 0.12)):
         numbers, scales = quantise(weight, bits)
         assert relative(restore(numbers, scales, bits, 160), weight) < bound
+
+
+def test_the_layers_that_pictures_feel_most_stay_wider(monkeypatch):
+    for name, value in {"PROMPTS": PROMPTS[:1], "STEPS": 2, "TIMES": (500,)}.items():
+        monkeypatch.setattr(sensitivity, name, value)
+    with open_model("mini", None) as model:
+        few, many = (sensitivity.widen_until(model, wanted, "int8") for wanted in (45, 60))
+        assert set(few.values()) == set(many.values()) == {"fp16"}
+        assert 0 < len(few) < len(many) and few.keys() < many.keys()
+        with pytest.raises(LorararError, match="all that int8 everywhere reaches"):
+            sensitivity.widen_until(model, 90, "int4")
 
 
 @pytest.fixture
