@@ -24,7 +24,7 @@ from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
-KEPT_LORAS = 8
+KEPT_BYTES = 1 << 30  # of factors: two LoRAs of rank 128 for SDXL, or hundreds for the small model
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -281,9 +281,13 @@ class Pipeline:
         """What is used last is kept; a file that changed is read again."""
         factors = self.kept.pop(key, None) or make()
         self.kept[key] = factors
-        while len(self.kept) > KEPT_LORAS:
+        while len(self.kept) > 1 and sum(map(_bytes, self.kept.values())) > KEPT_BYTES:
             self.kept.popitem(last=False)
         return factors
+
+
+def _bytes(factors: Factors) -> int:
+    return sum(factor.nbytes for factor in factors.values())
 
 
 def _stamp(path: Path) -> tuple:

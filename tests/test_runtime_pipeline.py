@@ -17,6 +17,7 @@ from lorarar.export.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
+from lorarar.runtime import pipeline as runtime
 from lorarar.runtime.pipeline import Cancelled, Pipeline
 from lorarar.save import save_lora
 from lorarar.training.manifest import load_manifest
@@ -68,7 +69,7 @@ def test_prepared_loras_draw_as_plain_ones(pipeline, tmp_path):
     assert psnr(*pictures) > 40
 
 
-def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_path):
+def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_path, monkeypatch):
     path = shutil.copy(PAIR[0], tmp_path / "lora.safetensors")
     pipeline.load_lora(path)
     first = pipeline.factors
@@ -78,9 +79,14 @@ def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_pat
     shutil.copy(PAIR[1], path)
     pipeline.load_lora(path)
     assert pipeline.factors is not first
-    for number in range(12):
+    one = sum(factor.nbytes for factor in pipeline.factors.values())
+    monkeypatch.setattr(runtime, "KEPT_BYTES", 3 * one)
+    for number in range(5):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
-    assert len(pipeline.kept) == 8
+    assert len(pipeline.kept) == 3
+    monkeypatch.setattr(runtime, "KEPT_BYTES", 0)
+    pipeline.load_lora(path)
+    assert [*pipeline.kept.values()] == [pipeline.factors]
 
 
 def copied(folder, tmp_path):
