@@ -32,6 +32,7 @@ NOT_PLAIN = {
     r"\.w_norm|\.b_norm": "norm difference",
     r"lora_embedding_": "embedding LoRA",
 }
+SOME_NOT_PLAIN = re.compile("|".join(NOT_PLAIN))
 
 
 class Layer(NamedTuple):
@@ -191,12 +192,11 @@ def _json_object(metadata: Mapping[str, str], key: str, path: Path) -> dict:
 
 
 def _refuse_not_plain(tensors: Mapping[str, np.ndarray], path: Path) -> None:
-    for name in tensors:
-        for form, kind in NOT_PLAIN.items():
-            if re.search(form, name):
-                raise LorararError(
-                    f"{path}: tensor '{name}' makes this a {kind}; only plain LoRAs can be merged"
-                )
+    for name in filter(SOME_NOT_PLAIN.search, tensors):
+        kind = next(kind for form, kind in NOT_PLAIN.items() if re.search(form, name))
+        raise LorararError(
+            f"{path}: tensor '{name}' makes this a {kind}; only plain LoRAs can be merged"
+        )
 
 
 def _pair(

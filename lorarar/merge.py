@@ -11,10 +11,9 @@ from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.numeric import all_finite, narrow, quietly, widen
-from lorarar.parallel import cores, side_by_side
+from lorarar.parallel import cores, side_by_side, workers_for
 from lorarar.prepare import check_prepared, feature
 
-WORTH_A_THREAD = 256  # out width; narrower layers are done before another thread has begun
 Coefficients = dict[str, np.ndarray]
 
 
@@ -45,8 +44,7 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
         return refuse_bad_weights(hypernet.read_out(name, width, hidden), name, content, style)
 
     names = predicted_layers(content, style, hypernet.predicted, hypernet.source)
-    wide = max(hypernet.inputs) >= WORTH_A_THREAD
-    return side_by_side(quietly(predict), names, cores() if wide else 1)
+    return side_by_side(quietly(predict), names, workers_for(max(hypernet.inputs), cores()))
 
 
 def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:

@@ -10,12 +10,18 @@ from typing import TypeVar
 from threadpoolctl import ThreadpoolController
 
 Result = TypeVar("Result")
+WORTH_A_THREAD = 256  # columns or rows of a layer
 
 
 def cores() -> int:
     """Count the cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def workers_for(width: int, workers: int) -> int:
+    """All of them, or one where the widest layer is done before another thread has begun."""
+    return workers if width >= WORTH_A_THREAD else 1
 
 
 def side_by_side(

@@ -9,6 +9,7 @@ earlier stages' outputs, and its layers' LoRA factors, named as in a canonical L
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -59,7 +60,7 @@ class Pipeline:
     files: dict[str, tuple[int, str]]
     format: str = FORMAT
 
-    @property
+    @cached_property
     def slots(self) -> dict[str, Shape]:
         """Map the UNet's attention projections, without "unet.", to their shapes (out, in)."""
         stages = self.parts["unet"]

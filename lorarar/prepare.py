@@ -12,7 +12,7 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
-from lorarar.parallel import cores, side_by_side
+from lorarar.parallel import cores, side_by_side, workers_for
 
 LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
     "small": (False, np.dtype(np.float16)),
@@ -54,7 +54,7 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
         return kept, float(np.square(_restored(kept) - exact).sum()), float(np.square(exact).sum())
 
     names = [name for name in lora.layers if hypernet.predicted(name)]
-    done = side_by_side(keep, names, cores())
+    done = side_by_side(keep, names, workers_for(max(hypernet.inputs), cores()))
     lost = sum(lost for _, lost, _ in done.values())
     total = sum(total for _, _, total in done.values())
     prepared = Prepared(

@@ -24,7 +24,7 @@ from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
-KEPT_BYTES = 1 << 30  # of factors: two LoRAs of rank 128 for SDXL, or hundreds for the small model
+KEPT_LORAS, KEPT_BYTES = 8, 1 << 30  # of factors: for SDXL a LoRA of rank 128 has 372 MB
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -281,13 +281,13 @@ class Pipeline:
         """What is used last is kept; a file that changed is read again."""
         factors = self.kept.pop(key, None) or make()
         self.kept[key] = factors
-        while len(self.kept) > 1 and sum(map(_bytes, self.kept.values())) > KEPT_BYTES:
+        while len(self.kept) > 1 and self._keeps_too_much():
             self.kept.popitem(last=False)
         return factors
 
-
-def _bytes(factors: Factors) -> int:
-    return sum(factor.nbytes for factor in factors.values())
+    def _keeps_too_much(self) -> bool:
+        held = sum(factor.nbytes for factors in self.kept.values() for factor in factors.values())
+        return len(self.kept) > KEPT_LORAS or held > KEPT_BYTES
 
 
 def _stamp(path: Path) -> tuple:

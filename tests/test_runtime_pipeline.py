@@ -79,6 +79,9 @@ def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_pat
     shutil.copy(PAIR[1], path)
     pipeline.load_lora(path)
     assert pipeline.factors is not first
+    for number in range(12):
+        pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
+    assert len(pipeline.kept) == 8
     one = sum(factor.nbytes for factor in pipeline.factors.values())
     monkeypatch.setattr(runtime, "KEPT_BYTES", 3 * one)
     for number in range(5):
