@@ -28,6 +28,7 @@ from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
 
+SAME = 99.0  # dB, where nothing differs
 NOTES = [
     "class, plain: share of the base's pictures that the judge finds right; both: of held-out "
     "pairs, merged by LoRA.rar, subject and style; PSNR: of all pictures, beside torch in float32 "
@@ -96,7 +97,7 @@ def judged(
         ),
     }
     ratios = [
-        psnr(one / np.float32(255), other / np.float32(255))
+        min(psnr(one / np.float32(255), other / np.float32(255)), SAME)
         for found, reference in zip(drawn, wanted, strict=True)
         for one, other in zip(found, reference, strict=True)
     ]

@@ -70,15 +70,15 @@ class Hypernet:
         return weight[:, :width] if role == "content" else weight[:, width:]
 
     def read_out(self, layer: str, width: int, features: np.ndarray) -> np.ndarray:
-        """Return m = W_out @ relu(features + b) + b_out, (2, in), plus the layer's offset, from
-        (hidden, in), which is overwritten.
+        """Return m = W_out @ relu(features + b) + b_out, (..., 2, in), without the layer's offset,
+        from (..., hidden, in), which is overwritten.
 
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
         self._input(layer, width)  # refuses a width that it does not know
         floor, shift = self._shifts[width]
         np.maximum(features, floor, out=features)
-        return add_offset(self.output[0] @ features + shift, layer, self.offsets, self.source)
+        return self.output[0] @ features + shift
 
     @cached_property
     def _shifts(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:

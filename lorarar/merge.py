@@ -8,11 +8,11 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Deferred
-from lorarar.hypernet import Hypernet
+from lorarar.hypernet import Hypernet, add_offset
 from lorarar.lora import Layer, Lora
 from lorarar.numeric import all_finite, narrow, quietly, widen
-from lorarar.parallel import cores, side_by_side, workers_for
-from lorarar.prepare import check_prepared, feature
+from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
+from lorarar.prepare import check_prepared, features
 
 Coefficients = dict[str, np.ndarray]
 
@@ -31,20 +31,46 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
     for role, lora in pair.items():
         check_prepared(lora, role, hypernet.fingerprint, hypernet.source)
 
-    def predict(name: str) -> np.ndarray:
-        features = [
-            feature(name, lora, hypernet, role)
+    def predict(first: str) -> Coefficients:
+        names = groups[first]
+        hidden, *others = [
+            features(names, lora, hypernet, role)
             for role, lora in pair.items()
-            if name in lora.layers
+            if first in lora.layers
         ]
-        hidden = features[0]
-        for other in features[1:]:
+        for other in others:
             hidden += other
-        width = (content if name in content.layers else style).layers[name].shape[0]
-        return refuse_bad_weights(hypernet.read_out(name, width, hidden), name, content, style)
+        width = (content if first in content.layers else style).layers[first].shape[0]
+        found = hypernet.read_out(first, width, hidden)
+        if not all_finite(found):
+            for name, m in zip(names, found, strict=True):
+                refuse_bad_weights(m, name, content, style)
+        return {
+            name: add_offset(m, name, hypernet.offsets, hypernet.source)
+            for name, m in zip(names, found, strict=True)
+        }
 
     names = predicted_layers(content, style, hypernet.predicted, hypernet.source)
-    return side_by_side(quietly(predict), names, workers_for(max(hypernet.inputs), cores()))
+    narrow = max(hypernet.inputs) < WORTH_A_THREAD
+    groups = _alike(names, content, style) if narrow else {name: [name] for name in names}
+    done = side_by_side(quietly(predict), list(groups), 1 if narrow else cores())
+    return {name: m for group in done.values() for name, m in group.items()}
+
+
+def _alike(names: list[str], content: Lora, style: Lora) -> dict[str, list[str]]:
+    """First name -> names that are computed at once, as most of a narrow layer's time is numpy's
+    fixed cost; the copies that this takes would slow wide ones down."""
+    groups: dict[tuple, list[str]] = {}
+    for name in names:
+        pair = content.layers.get(name), style.layers.get(name)
+        forms = tuple(layer and _form(layer) for layer in pair)
+        groups.setdefault(forms, []).append(name)
+    return {group[0]: group for group in groups.values()}
+
+
+def _form(layer: Layer) -> tuple:
+    up, down = layer.up, layer.down
+    return up.shape, up.dtype, down.shape, down.dtype, layer.scale
 
 
 def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:

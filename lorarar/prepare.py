@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 
 from lorarar.errors import LorararError
+from lorarar.files import Array
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
@@ -67,17 +68,26 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
     return replace(lora, prepared=prepared)
 
 
-def feature(name: str, lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
-    """Return scale * W_role @ up @ down, (hidden, in) float32 and fresh, using what is prepared.
+def features(names: list[str], lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
+    """Return scale * W_role @ up @ down of layers of one shape, rank and scale, float32 (layers,
+    hidden, in) and fresh, using what is prepared.
 
-    Raises LorararError if the prepared `lora` lacks this layer's features.
+    Raises LorararError if the prepared `lora` lacks a layer's features.
     """
-    layer = lora.layers[name]
-    if lora.prepared is None:
-        return project(name, layer, hypernet, role) @ widen(np.asarray(layer.down))
-    kept = kept_feature(name, lora)
-    restored = _restored(kept)
-    return restored @ widen(np.asarray(layer.down)) if lora.prepared.level == "small" else restored
+    layers = [lora.layers[name] for name in names]
+    if lora.prepared and lora.prepared.level != "small":
+        return np.stack([_restored(kept_feature(name, lora)) for name in names])
+    downs = widen(_stacked([layer.down for layer in layers]))
+    if lora.prepared:
+        return np.stack([_restored(kept_feature(name, lora)) for name in names]) @ downs
+    ups = _stacked([layer.up for layer in layers])
+    return project(names[0], layers[0]._replace(up=ups), hypernet, role) @ downs
+
+
+def _stacked(factors: list[Array]) -> np.ndarray:
+    """(layers, ...), a view if there is only one."""
+    arrays = [np.asarray(factor) for factor in factors]
+    return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
 
 def kept_feature(name: str, lora: Lora) -> Feature:
@@ -106,8 +116,9 @@ def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str
 
 
 def project(name: str, layer: Layer, hypernet: Hypernet, role: str) -> np.ndarray:
-    """Return scale * W_role @ up, (hidden, rank) float32."""
-    projected = hypernet.half(name, layer.shape[0], role) @ widen(np.asarray(layer.up))
+    """Return scale * W_role @ up, (..., hidden, rank) float32, of up (..., out, rank)."""
+    up = np.asarray(layer.up)
+    projected = hypernet.half(name, up.shape[-2], role) @ widen(up)
     return projected if layer.scale == 1 else projected * np.float32(layer.scale)
 
 

@@ -94,6 +94,27 @@ def test_prepared_equals_dense(out, width, ranks, scales, dtype):
         assert np.abs(one_side - wanted).max() < tolerance * max(1, scale)
 
 
+def test_layers_computed_at_once_equal_dense_ones():
+    forms = [(8, 6, (2, 3), (1.0, 0.5)), (8, 6, (2, 2), (1.0, 1.0)), (12, 8, (3, 2), (2.0, 1.0))]
+    hypernet = Hypernet.random((8, 12), hidden=16)
+    pairs = {}
+    for number in range(9):
+        out, width, ranks, scales = forms[number % 3]
+        dtype = DTYPES[number // 5]
+        pairs[NAME.replace("blocks.0", f"blocks.{number}")] = [
+            draw_layer(out, width, ranks[i], scales[i], dtype, seed=2 * number + i) for i in (0, 1)
+        ]
+    loras = [Lora({name: pair[i] for name, pair in pairs.items()}) for i in (0, 1)]
+    roles = [*zip(loras, ("content", "style"), strict=True)]
+    full = [prepare(lora, hypernet, role, "full-fp32") for lora, role in roles]
+    small = [prepare(lora, hypernet, role, "small") for lora, role in roles]
+    for both, bound in ((loras, 1e-5), (full, 1e-5), (small, 1e-2)):
+        found = coefficients(*both, hypernet)
+        assert found.keys() == pairs.keys()
+        for name, pair in pairs.items():
+            assert relative_error(found[name], published(pair, hypernet)[0]) < bound
+
+
 def test_a_layer_in_one_lora_only_counts_as_zero_in_the_other():
     layer = draw_layer(8, 6, 2)
     hypernet = Hypernet.random((8,), hidden=16)
