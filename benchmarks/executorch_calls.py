@@ -1,0 +1,115 @@
+"""What does ExecuTorch's Python binding cost, beside the same programs called from C++?
+
+python benchmarks/executorch_calls.py EXPORTED    (needs g++; EXPORTED: of to_executorch.py)
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import executorch
+import numpy as np
+import torch
+import typer
+from executorch.runtime import Runtime
+
+from lorarar.benchmarks.machine import describe, seconds
+from lorarar.benchmarks.report import Report, make_console, publish
+from lorarar.command import run_script
+from lorarar.errors import LorararError
+from lorarar.parallel import cores
+from lorarar.pipeline_format import Stage, read_pipeline
+from lorarar.runtime.backends.executorch import open_stage
+
+LIBRARIES = ("", "_threadpool", "_backend_xnnpack", "_kernels_optimized")
+NOTES = ["A UNet call: the medians of all its programs, added up; inputs and factors are zeros."]
+Shapes = dict[str, tuple[str, list[int]]]
+
+
+def inputs_of(stage: Stage, rank: int) -> Shapes:
+    """Map a program's inputs, in order, to their dtypes and shapes."""
+    shapes: Shapes = {
+        name: (dtype, [size or 1 for size in shape])
+        for name, (dtype, shape) in stage.inputs.items()
+    }
+    for layer, (out, width) in stage.layers.items():
+        shapes[f"unet.{layer}.lora_A.weight"] = "float32", [rank, width]
+        shapes[f"unet.{layer}.lora_B.weight"] = "float32", [out, rank]
+    return shapes
+
+
+def compile_caller(folder: Path) -> Path:
+    """Raises LorararError if there is no compiler, or if it fails."""
+    (wheel,) = map(Path, executorch.__path__)
+    caller, headers = folder / "caller", wheel / "include"
+    command = ["g++", "-O2", "-std=c++17", str(Path(__file__).with_suffix(".cpp"))]
+    command += [f"-I{headers}", f"-I{headers}/executorch/runtime/core/portable_type/c10"]
+    command += ["-DC10_USING_CUSTOM_GENERATED_MACROS", f"-L{wheel}/lib", f"-Wl,-rpath,{wheel}/lib"]
+    command += ["-Wl,--no-as-needed", *(f"-lexecutorch{name}" for name in LIBRARIES)]
+    try:
+        subprocess.run([*command, "-o", str(caller)], check=True, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise LorararError("g++ is not here; install it") from error
+    except subprocess.CalledProcessError as error:
+        raise LorararError(f"g++ failed: {error.stderr[-500:]}") from error
+    return caller
+
+
+def called_from_cpp(files: list[Path], shapes: list[Shapes], threads: int, rounds: int) -> float:
+    lines = [
+        " ".join([str(file), *(f"{kind}:{'x'.join(map(str, s))}" for kind, s in each.values())])
+        for file, each in zip(files, shapes, strict=True)
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(compile_caller(Path(folder))), str(threads), str(rounds)]
+        done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True)
+    if done.returncode:
+        raise LorararError(f"from C++: {done.stderr.strip()[-300:]}")
+    return sum(map(float, done.stdout.split()))
+
+
+def called_from_python(
+    files: list[Path], stages: list[Stage], shapes: list[Shapes], threads: int, rounds: int
+) -> tuple[float, float]:
+    """By the binding alone, and by the runtime, which takes factors by name."""
+
+    def typical(call: Callable[[], object]) -> float:
+        return median(seconds(call) for _ in range(rounds)) * 1e3
+
+    bare = whole = 0.0
+    for file, stage, each in zip(files, stages, shapes, strict=True):
+        feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in each.items()}
+        run = open_stage(file, stage, threads)
+        whole += typical(partial(run, feeds))
+        program = Runtime.get().load_program(str(file))
+        method = program.load_method("forward")
+        tensors = [torch.from_numpy(array) for array in feeds.values()]
+        bare += typical(partial(method.execute, tensors))
+    return bare, whole
+
+
+def main(
+    exported: Annotated[Path, typer.Argument(help="a pipeline for ExecuTorch")],
+    rank: Annotated[int, typer.Option(min=1)] = 8,
+    rounds: Annotated[int, typer.Option(min=1)] = 60,
+    threads: Annotated[int, typer.Option(min=1)] = cores(),
+    json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+) -> None:
+    """Call a UNet's programs one after another, from C++, from Python, and by the runtime."""
+    stages = read_pipeline(exported).parts["unet"]
+    files = [exported / stage.file for stage in stages]
+    shapes = [inputs_of(stage, rank) for stage in stages]
+    bare, whole = called_from_python(files, stages, shapes, threads, rounds)
+    times = {"C++": called_from_cpp(files, shapes, threads, rounds)}
+    times |= {"Python binding": bare, "lorarar.runtime": whole}
+    rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]
+    settings = {"programs": len(files), "rank": rank, "threads": threads, "dtype": "float32"}
+    publish(Report("executorch_calls", describe(), settings, rows, NOTES), make_console(), json)
+
+
+if __name__ == "__main__":
+    run_script(main)
