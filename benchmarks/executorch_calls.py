@@ -21,25 +21,27 @@ from lorarar.benchmarks.machine import describe, seconds
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.errors import LorararError
+from lorarar.export.slots import factor_names
 from lorarar.parallel import cores
 from lorarar.pipeline_format import Stage, read_pipeline
+from lorarar.runtime.backends import Tensors
 from lorarar.runtime.backends.executorch import open_stage
 
 LIBRARIES = ("", "_threadpool", "_backend_xnnpack", "_kernels_optimized")
 NOTES = ["A UNet call: the medians of all its programs, added up; inputs and factors are zeros."]
-Shapes = dict[str, tuple[str, list[int]]]
 
 
-def inputs_of(stage: Stage, rank: int) -> Shapes:
-    """Map a program's inputs, in order, to their dtypes and shapes."""
-    shapes: Shapes = {
-        name: (dtype, [size or 1 for size in shape])
+def zeros_for(stage: Stage, rank: int) -> Tensors:
+    """A program's inputs by name, in order, its factors last."""
+    feeds = {
+        name: np.zeros([size or 1 for size in shape], dtype)
         for name, (dtype, shape) in stage.inputs.items()
     }
-    for layer, (out, width) in stage.layers.items():
-        shapes[f"unet.{layer}.lora_A.weight"] = "float32", [rank, width]
-        shapes[f"unet.{layer}.lora_B.weight"] = "float32", [out, rank]
-    return shapes
+    shapes = (
+        shape for out, width in stage.layers.values() for shape in ((rank, width), (out, rank))
+    )
+    names = factor_names(stage.layers)
+    return feeds | {name: np.zeros(s, np.float32) for name, s in zip(names, shapes, strict=True)}
 
 
 def compile_caller(folder: Path) -> Path:
@@ -59,10 +61,10 @@ def compile_caller(folder: Path) -> Path:
     return caller
 
 
-def called_from_cpp(files: list[Path], shapes: list[Shapes], threads: int, rounds: int) -> float:
+def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, rounds: int) -> float:
     lines = [
-        " ".join([str(file), *(f"{kind}:{'x'.join(map(str, s))}" for kind, s in each.values())])
-        for file, each in zip(files, shapes, strict=True)
+        " ".join([str(file), *(f"{a.dtype}:{'x'.join(map(str, a.shape))}" for a in each.values())])
+        for file, each in zip(files, feeds, strict=True)
     ]
     with tempfile.TemporaryDirectory() as folder:
         command = [str(compile_caller(Path(folder))), str(threads), str(rounds)]
@@ -73,7 +75,7 @@ def called_from_cpp(files: list[Path], shapes: list[Shapes], threads: int, round
 
 
 def called_from_python(
-    files: list[Path], stages: list[Stage], shapes: list[Shapes], threads: int, rounds: int
+    files: list[Path], stages: list[Stage], feeds: list[Tensors], threads: int, rounds: int
 ) -> tuple[float, float]:
     """By the binding alone, and by the runtime, which takes factors by name."""
 
@@ -81,13 +83,12 @@ def called_from_python(
         return median(seconds(call) for _ in range(rounds)) * 1e3
 
     bare = whole = 0.0
-    for file, stage, each in zip(files, stages, shapes, strict=True):
-        feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in each.items()}
+    for file, stage, each in zip(files, stages, feeds, strict=True):
         run = open_stage(file, stage, threads)
-        whole += typical(partial(run, feeds))
+        whole += typical(partial(run, each))
         program = Runtime.get().load_program(str(file))
         method = program.load_method("forward")
-        tensors = [torch.from_numpy(array) for array in feeds.values()]
+        tensors = [torch.from_numpy(array) for array in each.values()]
         bare += typical(partial(method.execute, tensors))
     return bare, whole
 
@@ -102,9 +103,9 @@ def main(
     """Call a UNet's programs one after another, from C++, from Python, and by the runtime."""
     stages = read_pipeline(exported).parts["unet"]
     files = [exported / stage.file for stage in stages]
-    shapes = [inputs_of(stage, rank) for stage in stages]
-    bare, whole = called_from_python(files, stages, shapes, threads, rounds)
-    times = {"C++": called_from_cpp(files, shapes, threads, rounds)}
+    feeds = [zeros_for(stage, rank) for stage in stages]
+    bare, whole = called_from_python(files, stages, feeds, threads, rounds)
+    times = {"C++": called_from_cpp(files, feeds, threads, rounds)}
     times |= {"Python binding": bare, "lorarar.runtime": whole}
     rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]
     settings = {"programs": len(files), "rank": rank, "threads": threads, "dtype": "float32"}

@@ -51,9 +51,10 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
         }
 
     names = predicted_layers(content, style, hypernet.predicted, hypernet.source)
-    narrow = max(hypernet.inputs) < WORTH_A_THREAD
+    widest = max(hypernet.inputs)
+    narrow = widest < WORTH_A_THREAD
     groups = _alike(names, content, style) if narrow else {name: [name] for name in names}
-    done = side_by_side(quietly(predict), list(groups), 1 if narrow else cores())
+    done = side_by_side(quietly(predict), list(groups), cores(), widest)
     return {name: m for group in done.values() for name, m in group.items()}
 
 

@@ -19,19 +19,15 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def workers_for(width: int, workers: int) -> int:
-    """All of them, or one where the widest layer is done before another thread has begun."""
-    return workers if width >= WORTH_A_THREAD else 1
-
-
 def side_by_side(
-    work: Callable[[str], Result], names: Sequence[str], workers: int
+    work: Callable[[str], Result], names: Sequence[str], workers: int, widest: int
 ) -> dict[str, Result]:
     """Return each name's result, in order; BLAS keeps to one thread per worker meanwhile.
 
-    Each worker takes every n-th name, as handing out one at a time costs more than it balances.
+    widest: of the layers' widths; narrow ones are done before another thread has begun. Each
+    worker takes every n-th name, as handing out one at a time costs more than it balances.
     """
-    if workers == 1:
+    if workers == 1 or widest < WORTH_A_THREAD:
         return {name: work(name) for name in names}
     with _blas().limit(limits=1), ThreadPoolExecutor(workers) as pool:
         shares = [names[start::workers] for start in range(workers)]

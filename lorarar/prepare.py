@@ -13,7 +13,7 @@ from lorarar.files import Array
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
-from lorarar.parallel import cores, side_by_side, workers_for
+from lorarar.parallel import cores, side_by_side
 
 LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
     "small": (False, np.dtype(np.float16)),
@@ -55,7 +55,7 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
         return kept, float(np.square(_restored(kept) - exact).sum()), float(np.square(exact).sum())
 
     names = [name for name in lora.layers if hypernet.predicted(name)]
-    done = side_by_side(keep, names, workers_for(max(hypernet.inputs), cores()))
+    done = side_by_side(keep, names, cores(), max(hypernet.inputs))
     lost = sum(lost for _, lost, _ in done.values())
     total = sum(total for _, _, total in done.values())
     prepared = Prepared(
@@ -75,13 +75,14 @@ def features(names: list[str], lora: Lora, hypernet: Hypernet, role: str) -> np.
     Raises LorararError if the prepared `lora` lacks a layer's features.
     """
     layers = [lora.layers[name] for name in names]
-    if lora.prepared and lora.prepared.level != "small":
-        return np.stack([_restored(kept_feature(name, lora)) for name in names])
-    downs = widen(_stacked([layer.down for layer in layers]))
-    if lora.prepared:
-        return np.stack([_restored(kept_feature(name, lora)) for name in names]) @ downs
-    ups = _stacked([layer.up for layer in layers])
-    return project(names[0], layers[0]._replace(up=ups), hypernet, role) @ downs
+    if lora.prepared is None:
+        ups = _stacked([layer.up for layer in layers])
+        projected = project(names[0], layers[0]._replace(up=ups), hypernet, role)
+    else:
+        projected = _stacked([_restored(kept_feature(name, lora)) for name in names])
+        if lora.prepared.level != "small":
+            return projected
+    return projected @ widen(_stacked([layer.down for layer in layers]))
 
 
 def _stacked(factors: list[Array]) -> np.ndarray:

@@ -8,7 +8,7 @@ from lorarar.errors import LorararError
 from lorarar.lora import Layer, Lora
 from lorarar.merge import refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
-from lorarar.parallel import side_by_side, workers_for
+from lorarar.parallel import side_by_side
 from lorarar.pipeline_format import Pipeline, Stage
 
 Factors = dict[str, np.ndarray]
@@ -24,9 +24,9 @@ def factors_of(lora: Lora, pipeline: Pipeline, source: str, workers: int = 1) ->
     """
     for name, layer in lora.layers.items():
         _check(name, layer, lora, pipeline, source)
-    workers = workers_for(max(map(max, pipeline.slots.values())), workers)
     make = quietly(partial(_factors, lora, np.dtype(pipeline.slot_dtype)))
-    made = side_by_side(make, list(lora.layers), workers)
+    widest = max(map(max, pipeline.slots.values()))
+    made = side_by_side(make, list(lora.layers), workers, widest)
     return {
         f"{name}.{suffix}.weight": factor
         for name, pair in made.items()

@@ -12,7 +12,7 @@ from lorarar.lora import Layer, Lora, load_lora
 from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
 from lorarar.merger_format import Manifest
 from lorarar.numeric import narrow, quietly, widen
-from lorarar.parallel import side_by_side, workers_for
+from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
 from lorarar.runtime.backends import Run
 
@@ -78,8 +78,7 @@ class Merger:
             return refuse_bad_weights(m, name, content, style)
 
         names = predicted_layers(content, style, self._predicts, self.source)
-        workers = workers_for(max(self.manifest.widths), self.workers)
-        return side_by_side(quietly(predict), names, workers)
+        return side_by_side(quietly(predict), names, self.workers, max(self.manifest.widths))
 
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))
