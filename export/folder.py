@@ -61,6 +61,7 @@ def write_manifest(
     slot_dtype: str,
     side: int,
     merger: str | None,
+    pairs: bool = False,
 ) -> None:
     """Describe a filled folder in its `lorarar.json`, with the hash of every file."""
     unet, vae = model.config("unet"), model.config("vae")
@@ -76,6 +77,7 @@ def write_manifest(
         base,
         model.identity,
         slot_dtype,
+        pairs,
         LARGEST_RANK,
         encoders["text_encoder"]["max_position_embeddings"],
         {

@@ -9,7 +9,7 @@ int8 behind DequantizeLinear, which every execution provider knows. All compute 
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from lorarar.export.folder import (
 from lorarar.export.onnx_graph import fill, open_slots, trace, write
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
 from lorarar.export.sensitivity import WIDER, widen_until
-from lorarar.export.slots import factor_names
+from lorarar.export.slots import PairedUNet, pair_names
 from lorarar.export.stored import store
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.parallel import cores
@@ -105,6 +105,7 @@ def export_pipeline(
             "float32" if quantize == "none" else "float16",
             unet.inputs["sample"].shape[-1],
             "merger.onnx" if write_merger else None,
+            pairs=True,
         )
 
     write_folder_atomically(path, fill_folder, force)
@@ -119,12 +120,14 @@ def _draft(model: Model, name: str, quantize: str, wider: Mapping[str, str]) -> 
     factor_dtype = torch.float32 if quantize == "none" else torch.float16
     with FakeTensorMode(allow_non_fake_inputs=True), console.status(f"{name}: tracing"):
         part = BUILDERS[name](model)
+        if part.slots:
+            part = replace(part, module=PairedUNet(part.module), core=f"slotted.{part.core}")
         core = part.module.get_submodule(part.core)
         recipe = store(core, lambda layer: wider.get(layer, width), part.weights)
         traced = trace(part, factor_dtype)
     recipe = {part.prefix + key: make for key, make in recipe.items()} | part.constants
     size = fill(traced, recipe, model.folder / name)
-    open_slots(traced, factor_names(part.slots))
+    open_slots(traced, pair_names(part.slots))
     return Draft(part, traced, size)
 
 

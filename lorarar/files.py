@@ -86,8 +86,8 @@ def _view(data: np.ndarray, entry: dict, name: str, path: Path) -> np.ndarray:
         raise LorararError(
             f"{path}: tensor '{name}' has dtype {entry['dtype']}; save it as F32, F16 or BF16"
         )
-    begin, end = entry["data_offsets"]
-    array = np.asarray(data[begin:end]).view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    begin, _ = entry["data_offsets"]
+    array = np.ndarray(entry["shape"], DTYPES[entry["dtype"]], data, begin)
     return array if array.flags.aligned else array.copy()
 
 

@@ -3,7 +3,8 @@
 A folder with `lorarar.json`, this manifest, beside the files that it lists. Each part of the
 pipeline (unet, text_encoder, text_encoder_2, vae_decoder, perhaps vae_encoder) is a list of
 stages that run one after another. A stage takes tensors by name, of the part's inputs or of
-earlier stages' outputs, and its layers' LoRA factors, named as in a canonical LoRA file.
+earlier stages' outputs, and its layers' LoRA factors, named as in a canonical LoRA file. Where
+slots take pairs, a second LoRA has a seat of its own, and either has coefficients for its columns.
 """
 
 import json
@@ -17,8 +18,9 @@ from lorarar.bases import Shape
 from lorarar.errors import LorararError
 from lorarar.files import sha256
 
-FORMAT = "lorarar.pipeline.1"
+FORMAT = "lorarar.pipeline.2"
 NAME = "lorarar.json"
+SEATS = ("", "style.")  # of a slot: for one LoRA, or for the content and the style LoRA of a pair
 BACKENDS = {"onnx": "onnxruntime", "executorch": "executorch", "coreml": "coreml"}  # that run it
 
 
@@ -37,9 +39,10 @@ class Stage:
 class Pipeline:
     """What a runtime must know of an exported folder.
 
-    base: see `lorarar.bases`; identity: of the UNet's weights; slot_dtype: of LoRA factors; rank:
-    the largest; penultimate: the output of each text encoder that the UNet reads; scaling: of
-    latents; side: of latents, in cells of `pixels` pixels; files: path -> [bytes, sha256].
+    base: see `lorarar.bases`; identity: of the UNet's weights; slot_dtype: of LoRA factors; pairs:
+    whether slots have both SEATS; rank: the largest; penultimate: the output of each text encoder
+    that the UNet reads; scaling: of latents; side: of latents, in cells of `pixels` pixels; files:
+    path -> [bytes, sha256].
     """
 
     engine: str
@@ -47,6 +50,7 @@ class Pipeline:
     base: str
     identity: str
     slot_dtype: str
+    pairs: bool
     rank: int
     tokens: int
     penultimate: dict[str, str]
@@ -68,6 +72,15 @@ class Pipeline:
 
     def save(self, folder: Path) -> None:
         (folder / NAME).write_text(json.dumps(asdict(self), indent=1))
+
+
+def seat_inputs(layer: str, seat: str = "") -> tuple[str, str, str]:
+    """Name a seat's down (rank, in), up (out, rank) and coefficients m, (in) or (1) float32.
+
+    layer: without "unet."; m only where slots take pairs.
+    """
+    prefix = f"unet.{layer}.{seat}"
+    return f"{prefix}lora_A.weight", f"{prefix}lora_B.weight", f"{prefix}m"
 
 
 def hash_files(folder: Path) -> dict[str, tuple[int, str]]:

@@ -1,15 +1,17 @@
-"""A LoRA as an exported UNet takes it: its factors by slot, in the export's dtype."""
+"""LoRAs as an exported UNet takes them: their factors by slot, in the export's dtype."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
 from lorarar.errors import LorararError
+from lorarar.files import Array
 from lorarar.lora import Layer, Lora
-from lorarar.merge import refuse_bad_weights
+from lorarar.merge import Coefficients, refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
-from lorarar.pipeline_format import Pipeline, Stage
+from lorarar.pipeline_format import SEATS, Pipeline, Stage, seat_inputs
 
 Factors = dict[str, np.ndarray]
 
@@ -22,16 +24,72 @@ def factors_of(lora: Lora, pipeline: Pipeline, source: str, workers: int = 1) ->
     Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
     the export's limit, or if weights are not finite.
     """
+    return _by_layer(partial(_alone, lora), lora, pipeline, source, workers)
+
+
+def pair_factors(
+    pair: Sequence[Lora],
+    coefficients: Coefficients,
+    scales: Sequence[float],
+    pipeline: Pipeline,
+    source: str,
+    workers: int = 1,
+) -> Factors:
+    """Map the inputs of slots that take pairs to arrays; see `pipeline_format.seat_inputs`.
+
+    pair, scales: content, then style. Factors stay where they are if the export takes their dtype;
+    alpha and scales are folded into m.
+
+    Raises LorararError as `factors_of` does.
+    """
+    made: Factors = {}
+    for side, (seat, lora, scale) in enumerate(zip(SEATS, pair, scales, strict=True)):
+        m = {name: both[side] for name, both in coefficients.items()}
+        make = partial(_seated, lora, seat, m, scale)
+        made |= _by_layer(make, lora, pipeline, source, workers)
+    return made
+
+
+def _by_layer(
+    make: Callable[[np.dtype, str], Factors],
+    lora: Lora,
+    pipeline: Pipeline,
+    source: str,
+    workers: int,
+) -> Factors:
     for name, layer in lora.layers.items():
         _check(name, layer, lora, pipeline, source)
-    make = quietly(partial(_factors, lora, np.dtype(pipeline.slot_dtype)))
+    make_in_dtype = quietly(partial(make, np.dtype(pipeline.slot_dtype)))
     widest = max(map(max, pipeline.slots.values()))
-    made = side_by_side(make, list(lora.layers), workers, widest)
+    made = side_by_side(make_in_dtype, list(lora.layers), workers, widest)
+    return {key: factor for factors in made.values() for key, factor in factors.items()}
+
+
+def _alone(lora: Lora, dtype: np.dtype, name: str) -> Factors:
+    layer = lora.layers[name]
+    up = layer.up if layer.scale == 1 else widen(np.asarray(layer.up)) * np.float32(layer.scale)
+    down_name, up_name, _ = seat_inputs(name.removeprefix("unet."))
     return {
-        f"{name}.{suffix}.weight": factor
-        for name, pair in made.items()
-        for suffix, factor in zip(("lora_A", "lora_B"), pair, strict=True)
+        down_name: _finite(layer.down, dtype, name, lora),
+        up_name: _finite(up, dtype, name, lora),
     }
+
+
+def _seated(
+    lora: Lora, seat: str, m: Coefficients, scale: float, dtype: np.dtype, name: str
+) -> Factors:
+    layer = lora.layers[name]
+    scaled = m.get(name, np.ones(1, np.float32)) * np.float32(layer.scale * scale)
+    inputs = (layer.down, dtype), (layer.up, dtype), (scaled, np.dtype(np.float32))
+    names = seat_inputs(name.removeprefix("unet."), seat)
+    return {key: _finite(*each, name, lora) for key, each in zip(names, inputs, strict=True)}
+
+
+def _finite(factor: Array, dtype: np.dtype, name: str, lora: Lora) -> np.ndarray:
+    given = np.asarray(factor)
+    if given.dtype != dtype:
+        given = narrow(widen(given), dtype)
+    return refuse_bad_weights(given, name, lora)
 
 
 def _check(name: str, layer: Layer, lora: Lora, pipeline: Pipeline, source: str) -> None:
@@ -51,18 +109,6 @@ def _check(name: str, layer: Layer, lora: Lora, pipeline: Pipeline, source: str)
             f"{lora.source}: layer '{name}' has rank {layer.rank}, but {source} takes "
             f"{pipeline.rank} at most; reduce it with: lorarar merge --rank"
         )
-
-
-def _factors(lora: Lora, dtype: np.dtype, name: str) -> tuple[np.ndarray, np.ndarray]:
-    layer = lora.layers[name]
-    down, up = np.asarray(layer.down), np.asarray(layer.up)
-    if layer.scale != 1:
-        up = widen(up) * np.float32(layer.scale)
-    narrowed = (
-        factor if factor.dtype == dtype else narrow(widen(factor), dtype) for factor in (down, up)
-    )
-    down, up = (refuse_bad_weights(factor, name, lora) for factor in narrowed)
-    return down, up
 
 
 def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:

@@ -1,7 +1,6 @@
 """An exported pipeline, run: prompt in, picture out, as SDXL's paper describes it (2307.01952)."""
 
 import json
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -13,18 +12,26 @@ from PIL import Image
 
 from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
+from lorarar.merge import weighted_sum
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import BACKENDS, Stage, check_files, read_pipeline
+from lorarar.pipeline_format import (
+    BACKENDS,
+    SEATS,
+    Stage,
+    check_files,
+    read_pipeline,
+    seat_inputs,
+)
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
-from lorarar.runtime.factors import Factors, factors_of
+from lorarar.runtime.factors import Factors, factors_of, pair_factors
+from lorarar.runtime.kept import Kept, stamp
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
-KEPT_LORAS, KEPT_BYTES = 8, 1 << 30  # of factors: for SDXL a LoRA of rank 128 has 372 MB
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -48,7 +55,7 @@ class Pipeline:
     merger: Merger | None
     workers: int
     factors: Factors = field(default_factory=dict)
-    kept: OrderedDict[tuple, Factors] = field(default_factory=OrderedDict)
+    kept: Kept = field(default_factory=Kept)
     lock: Lock = field(default_factory=Lock)
 
     @classmethod
@@ -114,7 +121,7 @@ class Pipeline:
                 self.factors = self._factors(lora)
             else:
                 path = Path(lora)
-                self.factors = self._recall((_stamp(path),), partial(self._read_factors, path))
+                self.factors = self.kept.recall((stamp(path),), partial(self._read_factors, path))
 
     def set_pair(
         self,
@@ -132,9 +139,9 @@ class Pipeline:
         Raises LorararError if they do not fit, or if the folder has no hypernetwork.
         """
         paths = Path(content), Path(style)
-        key = (*map(_stamp, paths), content_scale, style_scale, method)
+        key = (*map(stamp, paths), content_scale, style_scale, method)
         with self.lock:
-            self.factors = self._recall(
+            self.factors = self.kept.recall(
                 key, partial(self._merge, paths, content_scale, style_scale, method)
             )
 
@@ -251,9 +258,7 @@ class Pipeline:
 
     def _stage_factors(self, stage: Stage) -> Tensors:
         names = (
-            f"unet.{layer}.{suffix}.weight"
-            for layer in stage.layers
-            for suffix in ("lora_A", "lora_B")
+            name for layer in stage.layers for seat in SEATS for name in seat_inputs(layer, seat)
         )
         return {name: self.factors[name] for name in names if name in self.factors}
 
@@ -261,40 +266,23 @@ class Pipeline:
         self, paths: tuple[Path, Path], content_scale: float, style_scale: float, method: str
     ) -> Factors:
         content, style = (load_lora(path, canonical_only=True) for path in paths)
-        scales = {"content_scale": content_scale, "style_scale": style_scale}
+        scales = content_scale, style_scale
         if method != "lorarar":
-            return self._factors(merge(content, style, method, **scales))
+            named = dict(zip(("content_scale", "style_scale"), scales, strict=True))
+            return self._factors(merge(content, style, method, **named))
         if self.merger is None:
             raise LorararError(
                 f"{self.folder}: has no hypernetwork; export it with --hypernet, or use "
                 "another method"
             )
-        return self._factors(self.merger.merge(content, style, **scales))
+        m = self.merger.coefficients(content, style)
+        if not self.manifest.pairs:
+            return self._factors(weighted_sum(content, style, m, *scales))
+        pair, source = (content, style), str(self.folder)
+        return pair_factors(pair, m, scales, self.manifest, source, self.workers)
 
     def _read_factors(self, path: Path) -> Factors:
         return self._factors(load_lora(path, canonical_only=True))
 
     def _factors(self, lora: Lora) -> Factors:
         return factors_of(lora, self.manifest, str(self.folder), self.workers)
-
-    def _recall(self, key: tuple, make: Callable[[], Factors]) -> Factors:
-        """What is used last is kept; a file that changed is read again."""
-        factors = self.kept.pop(key, None) or make()
-        self.kept[key] = factors
-        while len(self.kept) > 1 and self._keeps_too_much():
-            self.kept.popitem(last=False)
-        return factors
-
-    def _keeps_too_much(self) -> bool:
-        held = sum(factor.nbytes for factors in self.kept.values() for factor in factors.values())
-        return len(self.kept) > KEPT_LORAS or held > KEPT_BYTES
-
-
-def _stamp(path: Path) -> tuple:
-    try:
-        about = path.stat()
-    except OSError as error:
-        raise LorararError(
-            f"{path}: cannot be read ({error.strerror}); name a LoRA file"
-        ) from error
-    return str(path.absolute()), about.st_mtime_ns, about.st_size

@@ -17,12 +17,12 @@ from lorarar.export.blocks import quantise, restore
 from lorarar.export.onnx_pipeline import export_pipeline
 from lorarar.export.source import open_model
 from lorarar.hypernet import load_hypernet
-from lorarar.lora import load_lora
+from lorarar.lora import Layer, load_lora
 from lorarar.merge import coefficients, weighted_sum
 from lorarar.mini.judge import ask, load_judge
 from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.pipeline_format import read_pipeline
-from lorarar.runtime.factors import factors_of
+from lorarar.runtime.factors import factors_of, pair_factors
 from lorarar.runtime.pipeline import Pipeline
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
@@ -139,6 +139,39 @@ def test_onnxruntimes_own_adapter_equals_torch_with_the_merged_lora(
     found = session(exported[quantize]).run(None, inputs, options)[0]
     bound = {"none": 1e-5, "int8": 0.05}[quantize]
     assert relative(found, torch_unet(inputs, merged)) < bound
+
+
+def in_float32(path):
+    lora = load_lora(path)
+    for name, (up, down, scale) in lora.layers.items():
+        lora.layers[name] = Layer(np.float32(up), np.float32(down), scale)
+    return lora
+
+
+@pytest.mark.parametrize(("quantize", "bound"), [("none", 1e-5), ("int8", 0.1)])
+def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, bound):
+    """With a layer that only one of both has, with alphas, and with scales."""
+    content, style = map(in_float32, PAIR)
+    first, *others = style.layers
+    style.layers = {name: style.layers[name]._replace(scale=1.7) for name in others}
+    m, scales = coefficients(content, style, load_hypernet(HYPERNET)), (0.9, 1.3)
+    assert first in m
+    pipeline = read_pipeline(exported[quantize])
+    merged = factors_of(weighted_sum(content, style, m, *scales), pipeline, "x")
+    seated = pair_factors((content, style), m, scales, pipeline, "x")
+    run = session(exported[quantize]).run
+    none, found, wanted = (run(None, inputs | each)[0] for each in ({}, seated, merged))
+    assert relative(found - none, wanted - none) < bound
+
+
+def test_bad_weights_of_a_pair_are_refused_by_name(exported_int8):
+    content, style = map(load_lora, PAIR)
+    name, layer = next(iter(style.layers.items()))
+    up = np.array(layer.up)
+    up[0, 0] = -np.inf
+    style.layers[name] = layer._replace(up=up)
+    with pytest.raises(LorararError, match=rf"neon.*'{name}' has NaN or infinite weights"):
+        pair_factors((content, style), {}, (1, 1), read_pipeline(exported_int8), "x")
 
 
 def test_pictures_equal_torchs(plain):

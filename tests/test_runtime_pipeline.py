@@ -17,7 +17,7 @@ from lorarar.export.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
-from lorarar.runtime import pipeline as runtime
+from lorarar.runtime import kept
 from lorarar.runtime.pipeline import Cancelled, Pipeline
 from lorarar.save import save_lora
 from lorarar.training.manifest import load_manifest
@@ -55,8 +55,9 @@ def test_cancelling_leaves_a_usable_pipeline(pipeline):
     assert pipeline.generate(PROMPTS[0], steps=3).tobytes() == wanted.tobytes()
 
 
-def test_prepared_loras_draw_as_plain_ones(pipeline, tmp_path):
-
+def test_prepared_loras_draw_as_plain_ones(exported_none, tmp_path):
+    """In float32, as the rounding of features to float16 makes int8 round some values otherwise."""
+    pipeline = Pipeline.load(exported_none, threads=1)
     hypernet = load_hypernet(HYPERNET)
     prepared = []
     for role, path in zip(("content", "style"), PAIR, strict=True):
@@ -66,7 +67,7 @@ def test_prepared_loras_draw_as_plain_ones(pipeline, tmp_path):
     for pair in (PAIR, prepared):
         pipeline.set_pair(*pair)
         pictures.append(np.asarray(pipeline.generate(PROMPTS[1], steps=4)) / 255)
-    assert psnr(*pictures) > 40
+    assert psnr(*pictures) > 60
 
 
 def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_path, monkeypatch):
@@ -81,15 +82,15 @@ def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_pat
     assert pipeline.factors is not first
     for number in range(12):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
-    assert len(pipeline.kept) == 8
+    assert len(pipeline.kept.held) == 8
     one = sum(factor.nbytes for factor in pipeline.factors.values())
-    monkeypatch.setattr(runtime, "KEPT_BYTES", 3 * one)
+    monkeypatch.setattr(kept, "KEPT_BYTES", 3 * one)
     for number in range(5):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
-    assert len(pipeline.kept) == 3
-    monkeypatch.setattr(runtime, "KEPT_BYTES", 0)
+    assert len(pipeline.kept.held) == 3
+    monkeypatch.setattr(kept, "KEPT_BYTES", 0)
     pipeline.load_lora(path)
-    assert [*pipeline.kept.values()] == [pipeline.factors]
+    assert [*pipeline.kept.held.values()] == [pipeline.factors]
 
 
 def copied(folder, tmp_path):
@@ -118,7 +119,7 @@ def test_newer_formats_and_other_engines_are_refused(exported_int8, tmp_path):
     with pytest.raises(LorararError, match="was exported for onnxruntime"):
         Pipeline.load(folder, "executorch")
     for change, said in (
-        ({"format": "lorarar.pipeline.2"}, "lorarar.pipeline.2"),
+        ({"format": "lorarar.pipeline.3"}, "lorarar.pipeline.3"),
         ({"parts": {"unet": [{"file": "../../x"}]}}, "damaged"),
         ({"files": {"/etc/passwd": [1, "x"]}}, "outside the folder"),
     ):
