@@ -21,16 +21,25 @@ from lorarar.command import run_script
 from lorarar.export import to_onnx
 from lorarar.export.parts import random_inputs, unet_part
 from lorarar.export.source import open_model
-from lorarar.pipeline_format import read_pipeline
-from lorarar.runtime.backends import onnxruntime
+from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.lora import load_lora
+from lorarar.prepare import prepare
 from lorarar.runtime.factors import factors_of
-from lorarar.standin import standin_lora
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.save import save_lora
+from lorarar.standin import standin_lora, write_standins
 
 NOTES = [
     "peak: most memory the whole export held, mapped files included; error: of one step, relative "
     "to torch in float32 with the same weights, both with the LoRA.",
-    "step: batch 1, median of the rounds, without and with a LoRA on every attention projection.",
+    "step: batch 1, median of the rounds, without and with a merged LoRA on every attention "
+    "projection, and with a content and a style LoRA of half its rank in their seats.",
+    "swap: two prepared LoRAs merged into these seats, first from files never opened before, then "
+    "from open ones (median); the pages of both are in memory.",
 ]
+
+
+SWAPS = 9
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,15 @@ class Setting:
     rank: int
     rounds: int
     threads: int
+
+
+@dataclass(frozen=True)
+class Given:
+    """Files that every row uses. pair: prepared LoRAs, content first."""
+
+    inputs: Path
+    hypernet: Path
+    pair: list[Path]
 
 
 def reference(setting: Setting, inputs: Path) -> None:
@@ -59,36 +77,56 @@ def reference(setting: Setting, inputs: Path) -> None:
     np.savez(inputs, answer=answer.numpy(), **{name: t.numpy() for name, t in tensors.items()})
 
 
-def step(setting: Setting, folder: Path, inputs: Path) -> dict[str, Any]:
-    """Load an exported UNet in ONNX Runtime, and run one step without and with a LoRA."""
-    pipeline = read_pipeline(folder)
-    stage = pipeline.parts["unet"][0]
+def prepare_pair(setting: Setting, folder: Path) -> Given:
+    """Write two LoRAs of half the rank, prepared, and their hypernetwork."""
+    plain, hypernet = write_standins(folder, setting.base, setting.rank // 2)
+    prepared = []
+    for role, path in zip(ROLES, plain, strict=True):
+        prepared.append(folder / f"prepared-{role}.safetensors")
+        save_lora(prepare(load_lora(path), load_hypernet(hypernet), role), prepared[-1])
+    return Given(folder / "inputs.npz", hypernet, prepared)
+
+
+def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
+    """Load an exported folder in ONNX Runtime, swap LoRAs, and run one step without and with."""
     lora = standin_lora(setting.base, setting.rank, seed=1)
-    factors = factors_of(lora, pipeline, str(folder))
-    stored = dict(np.load(inputs))
+    stored = dict(np.load(given.inputs))
     wanted = stored.pop("answer")
     started = time.perf_counter()
-    run = onnxruntime.open_stage(folder / stage.file, stage, setting.threads)
+    pipeline = Pipeline.load(folder, threads=setting.threads, check_hashes=False)
     loaded = time.perf_counter() - started
-    found = run(stored | factors)["out_sample"]
-    times: dict[str, list[float]] = {"plain": [], "lora": []}
+    ((_, run),) = pipeline.parts["unet"]
+    merged = factors_of(lora, pipeline.manifest, str(folder))
+    found = run(stored | merged)["out_sample"]
+    swaps = [swap(pipeline, given.pair) for _ in range(SWAPS)]
+    times: dict[str, list[float]] = {"plain": [], "lora": [], "pair": []}
     for _ in range(setting.rounds):
         times["plain"].append(seconds(lambda: run(stored)))
-        times["lora"].append(seconds(lambda: run(stored | factors)))
-    plain, with_lora = (spread(times[name])["median_ms"] / 1e3 for name in ("plain", "lora"))
+        times["lora"].append(seconds(lambda: run(stored | merged)))
+        times["pair"].append(seconds(lambda: run(stored | pipeline.factors)))
+    plain, with_lora, with_pair = (spread(each)["median_ms"] / 1e3 for each in times.values())
     return {
         "error": float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted)),
         "load_s": loaded,
         "step_s": plain,
         "step_with_lora_s": with_lora,
         "lora_costs_percent": (with_lora / plain - 1) * 100,
+        "pair_costs_percent": (with_pair / plain - 1) * 100,
+        "first_swap_ms": swaps[0] * 1e3,
+        "swap_ms": spread(swaps[1:])["median_ms"],
     }
 
 
-def measure(setting: Setting, quantize: str, folder: Path, inputs: Path) -> dict[str, Any]:
+def swap(pipeline: Pipeline, pair: list[Path]) -> float:
+    pipeline.kept.held.clear()  # else it would take no time
+    return seconds(lambda: pipeline.set_pair(*pair))
+
+
+def measure(setting: Setting, quantize: str, folder: Path, given: Given) -> dict[str, Any]:
     command = [sys.executable, str(Path(to_onnx.__file__)), "--random-weights", setting.base]
+    command += ["--hypernet", str(given.hypernet), "--quantize", quantize]
     exported = folder / quantize
-    taken, peak = run_and_watch([*command, "--quantize", quantize, "-o", str(exported)])
+    taken, peak = run_and_watch([*command, "-o", str(exported)])
     size = sum(file.stat().st_size for file in (exported / "unet").iterdir())
     row = {
         "name": f"{setting.base}, {quantize}",
@@ -96,7 +134,7 @@ def measure(setting: Setting, quantize: str, folder: Path, inputs: Path) -> dict
         "export_s": taken,
         "export_peak_gb": peak,
     }
-    stepped, _ = alone(step, setting, exported, inputs)
+    stepped, _ = alone(step, setting, exported, given)
     return row | stepped
 
 
@@ -104,7 +142,7 @@ def main(
     base: Annotated[str, typer.Option(help=f"one of {', '.join(BASES)}")] = "koala-700m",
     quantize: Annotated[list[str] | None, typer.Option(help="may be given several times")] = None,
     side: Annotated[int, typer.Option(min=4, help="of the latents")] = 64,
-    rank: Annotated[int, typer.Option(min=1)] = 128,
+    rank: Annotated[int, typer.Option(min=2)] = 128,
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
@@ -113,11 +151,11 @@ def main(
     setting = Setting(base, side, rank, rounds, threads)
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        inputs = Path(name) / "inputs.npz"
-        alone(reference, setting, inputs)
+        given = prepare_pair(setting, Path(name))
+        alone(reference, setting, given.inputs)
         for each in quantize or ["int8"]:
             with tempfile.TemporaryDirectory(dir=name) as folder:
-                rows.append(measure(setting, each, Path(folder), inputs))
+                rows.append(measure(setting, each, Path(folder), given))
     settings = {"latents": side, "rank": rank, "threads": threads, "dtype": "float32"}
     publish(Report("export_size", describe(), settings, rows, NOTES), make_console(), json)
 

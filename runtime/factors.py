@@ -2,18 +2,34 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.lora import Layer, Lora
+from lorarar.lora import Layer, Lora, load_lora
 from lorarar.merge import Coefficients, refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.pipeline_format import SEATS, Pipeline, Stage, seat_inputs
 
 Factors = dict[str, np.ndarray]
+
+
+def open_lora(pipeline: Pipeline, source: str, path: Path, *_stamp: int) -> Lora:
+    """Read a LoRA in the canonical layout; its weights stay on disk.
+
+    _stamp: tells a file from what was at its path before, for whoever keeps what this gives.
+
+    Raises LorararError as `load_lora` and `factors_of` do.
+    """
+    lora = load_lora(path, canonical_only=True)
+    for name, layer in lora.layers.items():
+        _check(name, layer, lora, pipeline, source)
+        for factor in (layer.down, layer.up):
+            refuse_bad_weights(np.asarray(factor), name, lora)
+    return lora
 
 
 def factors_of(lora: Lora, pipeline: Pipeline, source: str, workers: int = 1) -> Factors:
@@ -33,20 +49,20 @@ def pair_factors(
     scales: Sequence[float],
     pipeline: Pipeline,
     source: str,
-    workers: int = 1,
 ) -> Factors:
     """Map the inputs of slots that take pairs to arrays; see `pipeline_format.seat_inputs`.
 
-    pair, scales: content, then style. Factors stay where they are if the export takes their dtype;
-    alpha and scales are folded into m.
+    pair, scales: content, then style, both as `open_lora` gives them. Factors stay where they are
+    if the export takes their dtype; alpha and scales are folded into m.
 
-    Raises LorararError as `factors_of` does.
+    Raises LorararError as `factors_of` does, but does not look again for weights that are not
+    finite.
     """
     made: Factors = {}
     for side, (seat, lora, scale) in enumerate(zip(SEATS, pair, scales, strict=True)):
         m = {name: both[side] for name, both in coefficients.items()}
         make = partial(_seated, lora, seat, m, scale)
-        made |= _by_layer(make, lora, pipeline, source, workers)
+        made |= _by_layer(make, lora, pipeline, source, workers=1)  # hardly anything is computed
     return made
 
 
@@ -79,10 +95,14 @@ def _seated(
     lora: Lora, seat: str, m: Coefficients, scale: float, dtype: np.dtype, name: str
 ) -> Factors:
     layer = lora.layers[name]
+    down, up = (
+        np.asarray(factor) if factor.dtype == dtype else _finite(factor, dtype, name, lora)
+        for factor in (layer.down, layer.up)
+    )
     scaled = m.get(name, np.ones(1, np.float32)) * np.float32(layer.scale * scale)
-    inputs = (layer.down, dtype), (layer.up, dtype), (scaled, np.dtype(np.float32))
+    scaled = refuse_bad_weights(scaled, name, lora)
     names = seat_inputs(name.removeprefix("unet."), seat)
-    return {key: _finite(*each, name, lora) for key, each in zip(names, inputs, strict=True)}
+    return dict(zip(names, (down, up, scaled), strict=True))
 
 
 def _finite(factor: Array, dtype: np.dtype, name: str, lora: Lora) -> np.ndarray:

@@ -30,12 +30,15 @@ class Kept:
         return len(self.held) > KEPT_LORAS or size > KEPT_BYTES
 
 
-def stamp(path: Path) -> tuple:
-    """Tells a changed file from what it was. Raises LorararError if it cannot be read."""
+def stamp(path: Path) -> tuple[Path, int, int]:
+    """The path, time and size that tell a changed file from what it was.
+
+    Raises LorararError if it cannot be read.
+    """
     try:
         about = path.stat()
     except OSError as error:
         raise LorararError(
             f"{path}: cannot be read ({error.strerror}); name a LoRA file"
         ) from error
-    return str(path.absolute()), about.st_mtime_ns, about.st_size
+    return path.absolute(), about.st_mtime_ns, about.st_size

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from threading import Lock
 
@@ -25,13 +25,14 @@ from lorarar.pipeline_format import (
 )
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
-from lorarar.runtime.factors import Factors, factors_of, pair_factors
+from lorarar.runtime.factors import Factors, factors_of, open_lora, pair_factors
 from lorarar.runtime.kept import Kept, stamp
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
+OPENED_LORAS = 64  # each holds a file, but no memory
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -44,7 +45,8 @@ class Pipeline:
     """An open pipeline. Threads may share it; their pictures are drawn one after another.
 
     parts: each part's stages, ready to run; merger: the exported hypernetwork, if the folder has
-    one; factors: of the LoRA that draws, empty for none; kept: of those used last.
+    one; opened: gives the LoRA of a file's `stamp`, mapped; factors: of the LoRA that draws, empty
+    for none; kept: of those used last.
     """
 
     folder: Path
@@ -53,6 +55,7 @@ class Pipeline:
     tokenizers: list[ClipTokenizer]
     diffusion: Diffusion
     merger: Merger | None
+    opened: Callable[..., Lora]
     workers: int
     factors: Factors = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept)
@@ -106,6 +109,7 @@ class Pipeline:
             [load_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")],
             Diffusion.read(json.loads(config.read_bytes()), config),
             merger,
+            lru_cache(OPENED_LORAS)(partial(open_lora, manifest, str(folder))),
             threads,
         )
 
@@ -121,7 +125,7 @@ class Pipeline:
                 self.factors = self._factors(lora)
             else:
                 path = Path(lora)
-                self.factors = self.kept.recall((stamp(path),), partial(self._read_factors, path))
+                self.factors = self.kept.recall(stamp(path), partial(self._read_factors, path))
 
     def set_pair(
         self,
@@ -265,7 +269,7 @@ class Pipeline:
     def _merge(
         self, paths: tuple[Path, Path], content_scale: float, style_scale: float, method: str
     ) -> Factors:
-        content, style = (load_lora(path, canonical_only=True) for path in paths)
+        content, style = (self.opened(*stamp(path)) for path in paths)
         scales = content_scale, style_scale
         if method != "lorarar":
             named = dict(zip(("content_scale", "style_scale"), scales, strict=True))
@@ -278,8 +282,7 @@ class Pipeline:
         m = self.merger.coefficients(content, style)
         if not self.manifest.pairs:
             return self._factors(weighted_sum(content, style, m, *scales))
-        pair, source = (content, style), str(self.folder)
-        return pair_factors(pair, m, scales, self.manifest, source, self.workers)
+        return pair_factors((content, style), m, scales, self.manifest, str(self.folder))
 
     def _read_factors(self, path: Path) -> Factors:
         return self._factors(load_lora(path, canonical_only=True))

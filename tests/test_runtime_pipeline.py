@@ -1,6 +1,7 @@
 """Drawing from an exported folder: what the runtime's users rely on."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
@@ -150,6 +151,32 @@ def test_loras_that_do_not_fit_are_refused_and_the_one_before_stays(pipeline, tm
         assert pipeline.factors is before
     with pytest.raises(LorararError, match="cannot be read"):
         pipeline.load_lora(tmp_path / "none.safetensors")
+
+
+def test_bad_weights_of_a_pair_are_refused_by_name_and_the_pair_before_stays(pipeline, tmp_path):
+    pipeline.set_pair(*PAIR)
+    before = pipeline.factors
+    tensors = load_file(PAIR[1])
+    name = next(name for name in tensors if "to_k.lora_B" in name)
+    tensors[name][0, 0] = -np.inf
+    save_file(tensors, tmp_path / "bad.safetensors")
+    layer = name.removesuffix(".lora_B.weight")
+    with pytest.raises(LorararError, match=rf"bad\.safetensors: layer '{layer}' has NaN"):
+        pipeline.set_pair(PAIR[0], tmp_path / "bad.safetensors")
+    with pytest.raises(LorararError, match="smaller scales"):
+        pipeline.set_pair(*PAIR, style_scale=1e39)
+    assert pipeline.factors is before
+
+
+def test_opened_loras_are_read_again_when_they_changed(pipeline, tmp_path):
+    path = Path(shutil.copy(PAIR[0], tmp_path / "lora.safetensors"))
+    pipeline.set_pair(path, PAIR[1])
+    other = shutil.copy(LORAS / "junub.safetensors", tmp_path / "other.safetensors")
+    os.replace(other, path)
+    pipeline.set_pair(path, PAIR[1])
+    found = pipeline.factors
+    pipeline.set_pair(LORAS / "junub.safetensors", PAIR[1])
+    assert all(np.array_equal(found[name], pipeline.factors[name]) for name in found)
 
 
 def test_adapters_draw_as_the_loras_they_were_made_of(pipeline, exported_int8, tmp_path):

@@ -10,8 +10,7 @@ from starlette.concurrency import run_in_threadpool
 
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
-from lorarar.lora import load_lora
-from lorarar.runtime.factors import factors_of
+from lorarar.runtime.factors import open_lora
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
 
@@ -94,5 +93,4 @@ async def _write(part: Path, chunks: AsyncIterable[bytes]) -> None:
 
 
 def _check(part: Path, pipeline: Pipeline) -> None:
-    lora = load_lora(part, canonical_only=True)
-    factors_of(lora, pipeline.manifest, str(pipeline.folder), pipeline.workers)
+    open_lora(pipeline.manifest, str(pipeline.folder), part)
