@@ -5,12 +5,14 @@ linear layers, a whole image's for convolutions, which have 8 bits in either cas
 """
 
 import warnings
+from functools import cache
 from typing import Any
 
 import torch
 from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from torch import Tensor, nn
+from torch._export import utils as torch_export
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines ROUNDING's
 from torch.fx.traceback import NodeSource
 from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
@@ -21,6 +23,8 @@ from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, ra
 
 # Each pass would copy every node's history, which nothing here reads: an eighth of the time.
 NodeSource.__deepcopy__ = lambda source, memo: source  # type: ignore[attr-defined]
+# Torch would list all its composite operators thousands of times: a twelfth of what is left.
+torch_export._materialize_cpp_cia_ops = cache(torch_export._materialize_cpp_cia_ops)
 
 ROUNDING = torch.ops.quantized_decomposed
 GROUP = 32  # of int4 weights that share a scale
