@@ -1,12 +1,12 @@
 """Check Core ML packages: their specs and stored weights anywhere, their answers on macOS.
 
-As a script, on macOS: every part of an exported folder answers seeded random inputs, and so does
+As a script, on macOS: every stage of an exported folder answers seeded random inputs, and so does
 torch in float32. Core ML predicts on macOS only, and the authors have not run that half yet.
 """
 
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import sub
 from typing import Annotated, Any
@@ -22,9 +22,10 @@ from rich.table import Table
 from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.export.artefact import console
-from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
+from lorarar.export.parts import BUILDERS, Part, random_inputs
 from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
 from lorarar.export.source import open_model
+from lorarar.export.stages import stages_of
 from lorarar.export.weights import Weights
 from lorarar.pipeline_format import check_files, read_pipeline
 
@@ -62,7 +63,7 @@ def is_large(weight: Any) -> bool:
 def inputs_of(part: Part) -> Features:
     """What a package of this part must take, in order."""
     features = {
-        name: (_dtype(example), [(size, size) for size in example.shape])
+        feature_name(name): (_dtype(example), [(size, size) for size in example.shape])
         for name, example in part.inputs.items()
     }
     factors = zip(factor_names(part.slots), example_factors(part.slots, torch.half), strict=True)
@@ -77,8 +78,8 @@ def _dtype(example: torch.Tensor) -> str:
     return str(example.dtype).removeprefix("torch.").replace("int64", "int32")
 
 
-def check_spec(package: Path, inputs: Features, outputs: Features, compute: str) -> list[str]:
-    """Return the kinds of a package's MIL operations, sorted.
+def check_spec(package: Path, inputs: Features, outputs: Features, compute: str) -> set[str]:
+    """Return the kinds of a package's MIL operations.
 
     compute: "float16" or "float32", of every operation but the sinusoids, which are float32.
 
@@ -103,7 +104,7 @@ def check_spec(package: Path, inputs: Features, outputs: Features, compute: str)
         wanted_dtype = "float32" if sinusoid else compute
         if operation.type not in MOVES and dtypes - {None, wanted_dtype}:
             raise LorararError(f"{package}: '{operation.type}' is not in {wanted_dtype}")
-    return sorted(kinds)
+    return kinds
 
 
 def _features(described: Any) -> Features:
@@ -159,32 +160,38 @@ def _value(argument: Any) -> Any:
     return argument.arguments[0].value
 
 
-def compare(package: Path, part: Part, model: Model) -> list[tuple[str, float, float]]:
-    """Each output's name, relative error and PSNR in dB, a package beside torch in float32.
+@torch.no_grad()
+def compare(
+    packages: Sequence[Path], stages: Sequence[Part], given: Mapping[str, torch.Tensor]
+) -> Iterator[tuple[str, str, float, float]]:
+    """Yield each output's stage, name, relative error and PSNR in dB: Core ML beside torch.
 
-    Inputs and factors are random, seeded. The peak of the PSNR is torch's largest value.
+    stages: what the packages were exported from, without weights; torch's have float32. given:
+    the part's inputs and factors by name. Both take what torch's earlier stages gave, so that
+    errors do not add up. The peak of the PSNR is torch's largest value.
     """
-    inputs, factors = random_inputs(part, model)
-    feeds = {name: tensor.numpy().astype(_dtype(tensor)) for name, tensor in inputs.items()}
-    feeds |= {feature_name(name): factor.half().numpy() for name, factor in factors.items()}
-    with torch.no_grad():
-        answer = part.load()(*inputs.values(), *([[*factors.values()]] if factors else []))
-    answers = answer if isinstance(answer, tuple) else (answer,)
-    predicted = ct.models.MLModel(str(package)).predict(feeds)
-    found = []
-    for name, wanted in zip(part.outputs, answers, strict=True):
-        error = predicted[feature_name(name)] - wanted.numpy()
-        relative = float(np.linalg.norm(error) / np.linalg.norm(wanted))
-        psnr = 20 * np.log10(float(wanted.abs().max()) / max(np.sqrt(np.mean(error**2)), 1e-30))
-        found.append((name, relative, float(psnr)))
-    return found
+    values = dict(given)
+    for package, part in zip(packages, stages, strict=True):
+        answers = part.loaded().answers(values)
+        tensors = {name: values[name] for name in part.inputs}
+        tensors |= {name: values[name].half() for name in factor_names(part.slots)}
+        feeds = {
+            feature_name(name): each.numpy().astype(_dtype(each)) for name, each in tensors.items()
+        }
+        predicted = ct.models.MLModel(str(package)).predict(feeds)
+        for name, wanted in answers.items():
+            error = predicted[feature_name(name)] - wanted.numpy()
+            relative = float(np.linalg.norm(error) / np.linalg.norm(wanted))
+            psnr = 20 * np.log10(float(wanted.abs().max()) / max(np.sqrt(np.mean(error**2)), 1e-30))
+            yield part.name, name, relative, float(psnr)
+        values |= answers
 
 
 def check(
     folder: Annotated[Path, typer.Argument(help="an exported pipeline")],
     model: Annotated[str, typer.Option(help="what it was exported from, as with to_coreml")],
 ) -> None:
-    """Compare each part's answers with torch's; fails if one is too far off."""
+    """Compare each stage's answers with torch's; fails if one is too far off."""
     if sys.platform != "darwin":
         raise LorararError(f"{folder}: Core ML predicts on macOS only; run this script there")
     pipeline = read_pipeline(folder)
@@ -193,10 +200,14 @@ def check(
     table = Table("part", "output", "relative error", "PSNR dB")
     worst = 0.0
     with open_model(model, None) as opened:
-        for name, (stage,) in pipeline.parts.items():
-            part = BUILDERS[name](opened, 1, pipeline.side)
-            for output, relative, psnr in compare(folder / stage.file, part, opened):
-                table.add_row(name, output, f"{relative:.1e}", f"{psnr:.1f}")
+        for name, written in pipeline.parts.items():
+            with torch.device("meta"), torch.no_grad():
+                whole = BUILDERS[name](opened, 1, pipeline.side)
+                stages = stages_of(whole) if len(written) > 1 else [whole]
+            inputs, factors = random_inputs(whole, opened)
+            packages = [folder / stage.file for stage in written]
+            for part, output, relative, psnr in compare(packages, stages, inputs | factors):
+                table.add_row(part, output, f"{relative:.1e}", f"{psnr:.1f}")
                 worst = max(worst, relative if np.isfinite(relative) else np.inf)
     console.print(table)
     if worst > floor:

@@ -1,6 +1,8 @@
 """Converting one part of a pipeline to Core ML, and storing its weights in fewer bits."""
 
+import shutil
 import warnings
+from pathlib import Path
 from typing import Any
 
 import coremltools as ct
@@ -13,7 +15,7 @@ from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
 from lorarar.export.check_coreml import LARGE, Features, feature_name, inputs_of
 from lorarar.export.parts import Part
-from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
+from lorarar.export.slots import trace_slotted
 from lorarar.export.to_coreml import TARGET
 
 BITS = {"fp16": 16, "int8": 8, "palette6": 6, "palette4": 4}
@@ -23,11 +25,9 @@ TOWARDS_SINUSOID = {"expand_dims", "reshape", "mul"}
 
 
 def convert(part: Part, compute: str) -> tuple[ct.models.MLModel, Features]:
-    """Convert a part, loading its weights, with float16 weights and a dynamic rank.
+    """Convert a loaded part, with float16 weights and a dynamic rank.
 
     compute: "float16" or "float32". Returns the outputs' description, too.
-
-    Raises LorararError if a weight is missing or misshapen.
     """
     program = _trace(part)
     given = [node.meta["val"] for node in program.graph.output_node().args[0]]
@@ -55,18 +55,13 @@ def convert(part: Part, compute: str) -> tuple[ct.models.MLModel, Features]:
 
 def _trace(part: Part) -> torch.export.ExportedProgram:
     """By torch.export, which carries the rank's range to Core ML; inputs get Core ML's names."""
-    arguments: tuple = tuple(
-        example.int() if example.dtype == torch.int64 else example  # Core ML has no int64
-        for example in part.inputs.values()
-    )
-    shapes: tuple = ({},) * len(arguments)
-    if part.slots:
-        rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
-        arguments += (example_factors(part.slots, torch.float16),)
-        shapes += ([{rank_axis(name): rank} for name in factor_names(part.slots)],)
+    inputs = [
+        torch.zeros(value.shape, dtype=torch.int32 if value.dtype == torch.int64 else value.dtype)
+        for value in part.inputs.values()  # Core ML has no int64
+    ]
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.export.export(part.load(), arguments, dynamic_shapes=shapes, strict=False)
+        program = trace_slotted(part.module, inputs, part.slots, torch.float16)
         # coremltools 9 knows no aten.alias
         program = program.run_decompositions({torch.ops.aten.alias.default: lambda tensor: tensor})
     nodes = {node.name: node for node in program.graph.nodes}
@@ -110,6 +105,18 @@ def _store_float16(function: Any, weight: Any) -> None:
         anchor_op=weight, old_var=weight.outputs[0], new_var=stored
     )
     function.remove_ops([weight])
+
+
+def save(model: ct.models.MLModel, width: str, package: Path) -> None:
+    """Write a package with a model's large float16 weights in `width`, one of BITS.
+
+    coremltools would keep copies in the temporary folder, as large as the package, until the
+    process ends.
+    """
+    stored = compress(model, width)
+    package.parent.mkdir(exist_ok=True)
+    shutil.move(stored.package_path, package)
+    shutil.rmtree(model.package_path, ignore_errors=True)
 
 
 def compress(model: ct.models.MLModel, width: str) -> ct.models.MLModel:

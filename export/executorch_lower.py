@@ -19,7 +19,7 @@ from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize
 from torchao.quantization.granularity import PerAxis, PerGroup
 
 from lorarar.export.parts import Part
-from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
+from lorarar.export.slots import trace_slotted
 
 # Each pass would copy every node's history, which nothing here reads: an eighth of the time.
 NodeSource.__deepcopy__ = lambda source, memo: source  # type: ignore[attr-defined]
@@ -64,6 +64,24 @@ RUNS_HERE = "xnnpack"
 DELEGATES = {RUNS_HERE: _xnnpack, "vulkan": _vulkan, "coreml": _coreml}
 
 
+def attend(
+    attention: Any,
+    hidden_states: Tensor,
+    encoder_hidden_states: Tensor | None = None,
+    attention_mask: None = None,
+) -> Tensor:
+    """Attention whose every step XNNPACK takes; diffusers' own also looks for rows masked whole."""
+
+    def heads(values: Tensor) -> Tensor:
+        return values.reshape(values.shape[1], attention.heads, -1).transpose(0, 1)
+
+    source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+    queries = heads(attention.to_q(hidden_states)) * attention.scale
+    keys, values = heads(attention.to_k(source)), heads(attention.to_v(source))
+    mixed = torch.bmm(torch.bmm(queries, keys.mT).softmax(-1), values)
+    return attention.to_out[0](mixed.transpose(0, 1).reshape(hidden_states.shape))
+
+
 def lower(part: Part, width: str, delegate: str) -> bytes:
     """Round a loaded part's linear weights, in place, and lower it; ranks go from 1 to 512.
 
@@ -72,16 +90,7 @@ def lower(part: Part, width: str, delegate: str) -> bytes:
     if width != "none":
         _round(part.module, width)
     inputs = [torch.zeros(value.shape, dtype=value.dtype) for value in part.inputs.values()]
-    arguments: list[Any] = [*inputs]
-    shapes = None
-    if part.slots:
-        arguments.append(example_factors(part.slots, torch.float32))
-        rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
-        axes = [{rank_axis(name): rank} for name in factor_names(part.slots)]
-        shapes = ((*({} for _ in inputs), axes),)
-    exported = torch.export.export(
-        part.module, tuple(arguments), dynamic_shapes=shapes, strict=False
-    )
+    exported = trace_slotted(part.module, inputs, part.slots, torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lowered = to_edge_transform_and_lower(exported, partitioner=DELEGATES[delegate](width))

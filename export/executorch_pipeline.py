@@ -5,21 +5,19 @@ near the largest stage. The batch is 1: guidance runs the UNet twice. The latent
 """
 
 import time
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from executorch.runtime import Runtime
 from rich.progress import Progress
 from torch import Tensor, nn
 
 from lorarar.errors import LorararError
 from lorarar.export.artefact import console, size_in_megabytes
-from lorarar.export.executorch_lower import DELEGATES, RUNS_HERE, lower
+from lorarar.export.executorch_lower import DELEGATES, RUNS_HERE, attend, lower
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
@@ -30,7 +28,7 @@ from lorarar.export.folder import (
 )
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs, unet_part
 from lorarar.export.slots import factor_names
-from lorarar.export.stages import unet_stages
+from lorarar.export.stages import stages_of
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends.executorch import seal
@@ -79,7 +77,7 @@ def export_pipeline(
     _check(quantize, delegate)
     with torch.device("meta"), torch.no_grad():
         unet = unet_part(model, 1, side)
-        parts = {"unet": _stages(unet)}
+        parts = {"unet": stages_of(unet, attend)}
         for name in ("text_encoder", "text_encoder_2", "vae_decoder"):
             parts[name] = [BUILDERS[name](model, 1, side)]
     check_disk(path, sum(_bytes(part, _width(part, quantize)) for part in chain(*parts.values())))
@@ -126,13 +124,6 @@ def _check(quantize: str, delegate: str) -> None:
             f"--quantize {quantize}: not for ExecuTorch's {delegate}; use one of "
             f"{', '.join(widths)}"
         )
-
-
-def _stages(unet: Part) -> list[Part]:
-    slotted: Any = unet.module
-    bare = UNet2DConditionModel.from_config(slotted.unet.config)  # without the slots' hooks
-    bare = bare.eval().requires_grad_(False)
-    return unet_stages(bare, unet.weights, unet.inputs, unet.slots)
 
 
 def _width(part: Part, quantize: str) -> str:
@@ -184,29 +175,17 @@ def _write(
 
 
 def _lower_and_try(part: Part, width: str, delegate: str, trial: Trial) -> bytes:
-    part = _loaded(part)
-    factors = [trial.factors[name] for name in factor_names(part.slots)]
+    part = part.loaded()
     if delegate == RUNS_HERE:
-        inputs = [trial.wanted[name] for name in part.inputs]
-        given = part.module(*inputs, *([factors] if factors else []))
-        given = given if isinstance(given, tuple) else (given,)
-        trial.wanted.update(zip(part.outputs, given, strict=True))
+        trial.wanted.update(part.answers(trial.wanted | trial.factors))
     program = lower(part, width, delegate)
     if delegate == RUNS_HERE:
         inputs = [trial.found[name] for name in part.inputs]
+        factors = [trial.factors[name] for name in factor_names(part.slots)]
         loaded = Runtime.get().load_program(program)  # a method alone does not keep it alive
         method: Any = loaded.load_method("forward")
         trial.found.update(zip(part.outputs, method.execute(inputs + factors), strict=True))
     return program
-
-
-def _loaded(part: Part) -> Part:
-    """A copy with its weights, as they are large and to be dropped after use."""
-    loaded = replace(part, module=deepcopy(part.module).to_empty(device="cpu"))
-    loaded.load()
-    for name, make in part.constants.items():
-        loaded.module.get_buffer(name).copy_(torch.from_numpy(make()))
-    return loaded
 
 
 def _stage(part: Part, file: str) -> Stage:

@@ -159,8 +159,8 @@ def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport
     real = BUILDERS[part.name](model, 1, CHECKED_SIDE)
     inputs, factors = random_inputs(real, model)
     with torch.no_grad():
-        wanted = real.load()(*inputs.values(), *([[*factors.values()]] if factors else []))
-    wanted = (wanted[0] if isinstance(wanted, tuple) else wanted).numpy()
+        real.load()
+        wanted = real.answers(inputs | factors)[part.outputs[0]].numpy()
     dtype = np.float32 if quantize == "none" else np.float16
     feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
     feeds |= {name: factor.numpy().astype(dtype) for name, factor in factors.items()}

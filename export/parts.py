@@ -1,8 +1,9 @@
 """The parts of an SDXL-class pipeline as modules with named inputs and outputs, ready to trace."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,25 @@ class Part:
                 )
             parameter.copy_(torch.from_numpy(weight.astype(np.float32)))
         return self.module
+
+    def loaded(self) -> "Part":
+        """Copy a part of the meta device to the CPU, with its weights, to be dropped after use.
+
+        Raises LorararError if one is missing or misshapen.
+        """
+        copy = replace(self, module=deepcopy(self.module).to_empty(device="cpu"))
+        copy.load()
+        for name, make in self.constants.items():
+            copy.module.get_buffer(name).copy_(torch.from_numpy(make()))
+        return copy
+
+    def answers(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run a loaded part on its inputs and factors, by name; returns its outputs, by name."""
+        inputs = [values[name] for name in self.inputs]
+        factors = [values[name] for name in factor_names(self.slots)]
+        given = self.module(*inputs, *([factors] if factors else []))
+        given = given if isinstance(given, tuple) else (given,)
+        return dict(zip(self.outputs, given, strict=True))
 
 
 def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:

@@ -1,6 +1,7 @@
 """LoRA slots: the attention projections of a UNet take a LoRA's factors at run time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class SlottedUNet(nn.Module):
         self.given = _Given()
         self.layers = list(slots)
         for name in slots:
-            unet.get_submodule(name).register_forward_hook(self.given.hook(name))
+            unet.get_submodule(name).register_forward_hook(partial(self.given.add_lora, name))
 
     def forward(
         self,
@@ -51,12 +52,11 @@ class _Given:
 
     factors: dict[str, tuple[Tensor, Tensor]]
 
-    def hook(self, name: str) -> Any:
-        def add_lora(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
-            down, up = self.factors[name]
-            return output + inputs[0] @ down.to(output.dtype).T @ up.to(output.dtype).T
-
-        return add_lora
+    def add_lora(
+        self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
+    ) -> Tensor:
+        down, up = self.factors[name]
+        return output + inputs[0] @ down.to(output.dtype).T @ up.to(output.dtype).T
 
 
 class PairedUNet(nn.Module):
@@ -134,3 +134,20 @@ def example_pairs(slots: dict[str, Shape], dtype: torch.dtype) -> list[list[Tens
         ]
         for out, width in slots.values()
     ]
+
+
+def trace_slotted(
+    module: nn.Module, inputs: Sequence[Tensor], slots: dict[str, Shape], dtype: torch.dtype
+) -> torch.export.ExportedProgram:
+    """Trace a module that takes `inputs`, of fixed sizes, then, if it has slots, their factors.
+
+    Factors have this dtype and one rank, from 1 to LARGEST_RANK.
+    """
+    factors = example_factors(slots, dtype)
+    shapes = torch.export.ShapesCollection()
+    rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
+    for name, factor in zip(factor_names(slots), factors, strict=True):
+        shapes[factor] = {rank_axis(name): rank}
+    arguments = (*inputs, factors) if slots else (*inputs,)
+    ranks = shapes.dynamic_shapes(module, arguments)
+    return torch.export.export(module, arguments, dynamic_shapes=ranks, strict=False)

@@ -1,16 +1,16 @@
-"""An SDXL-class UNet cut into stages, each small enough for ExecuTorch to lower.
+"""An SDXL-class UNet cut into stages, each small enough to be lowered or converted by itself.
 
 A stage is a `Part` whose layers keep the UNet's names. What it computes is named for the layer
 that gave it ("down_blocks.1.attentions.0"), so a runtime that keeps arrays by name runs one stage
 after another. Two more values have names: "emb", of time and pooled text, and "out_sample".
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers.models.attention_processor import Attention
+from diffusers import UNet2DConditionModel
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
@@ -22,6 +22,19 @@ from lorarar.export.slots import example_factors
 from lorarar.export.weights import Weights
 
 TEXT = "encoder_hidden_states"
+
+
+def stages_of(whole: Part, attend: Callable[..., Tensor] | None = None) -> list[Part]:
+    """Cut what `parts.unet_part` has built for a batch of 1; see `unet_stages`.
+
+    attend: a diffusers attention processor, their own if None.
+    """
+    slotted: Any = whole.module
+    bare = UNet2DConditionModel.from_config(slotted.unet.config)  # without the slots' hooks
+    bare.eval().requires_grad_(False)
+    if attend:
+        bare.set_attn_processor(attend)
+    return unet_stages(bare, whole.weights, whole.inputs, whole.slots)
 
 
 def unet_stages(
@@ -141,9 +154,6 @@ class Run(nn.Module):
         needs = {"emb": ResnetBlock2D in kinds, "text": Transformer2DModel in kinds}
         needs["skip"] = stretch.skip not in (None, stretch.hidden)  # equal without a mid block
         self.takes = ["hidden", *(name for name, needed in needs.items() if needed)]
-        for attention in self.modules():
-            if isinstance(attention, Attention):
-                attention.set_processor(_attend)
         owners = tuple(f"{layer}." for layer in stretch.layers)
         self.slots = [slot for slot in slots if slot.startswith(owners)]
         for slot in self.slots:
@@ -192,26 +202,11 @@ class _Slot(nn.Linear):
         self.name, self.given = name, given
 
     def forward(self, input: Tensor) -> Tensor:
-        down, up = (factor.reshape(1, *factor.shape).mT for factor in self.given.factors[self.name])
+        down, up = (
+            factor.to(input.dtype).reshape(1, *factor.shape).mT
+            for factor in self.given.factors[self.name]
+        )
         return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
-
-
-def _attend(
-    attention: Any,
-    hidden_states: Tensor,
-    encoder_hidden_states: Tensor | None = None,
-    attention_mask: None = None,
-) -> Tensor:
-    """Attention whose every step XNNPACK takes; diffusers' own also looks for rows masked whole."""
-
-    def heads(values: Tensor) -> Tensor:
-        return values.reshape(values.shape[1], attention.heads, -1).transpose(0, 1)
-
-    source = hidden_states if encoder_hidden_states is None else encoder_hidden_states
-    queries = heads(attention.to_q(hidden_states)) * attention.scale
-    keys, values = heads(attention.to_k(source)), heads(attention.to_v(source))
-    mixed = torch.bmm(torch.bmm(queries, keys.mT).softmax(-1), values)
-    return attention.to_out[0](mixed.transpose(0, 1).reshape(hidden_states.shape))
 
 
 def _graft(root: nn.Module, path: str, layer: nn.Module) -> None:

@@ -6,17 +6,30 @@ import sys
 from types import SimpleNamespace
 
 import coremltools as ct
+import numpy as np
 import pytest
+import torch
 
 from lorarar.errors import LorararError
+from lorarar.export import coreml_pipeline
 from lorarar.export.artefact import size_in_megabytes
-from lorarar.export.check_coreml import check_spec, feature_name, inputs_of, is_large, weight_errors
+from lorarar.export.check_coreml import (
+    _features,
+    check_spec,
+    compare,
+    feature_name,
+    inputs_of,
+    is_large,
+    weight_errors,
+)
 from lorarar.export.coreml_convert import compress
 from lorarar.export.coreml_pipeline import PARTS, check_weights, export_pipeline
-from lorarar.export.parts import BUILDERS
+from lorarar.export.parts import BUILDERS, random_inputs
 from lorarar.export.slots import LARGEST_RANK, factor_names
 from lorarar.export.source import open_model
+from lorarar.export.stages import stages_of
 from lorarar.pipeline_format import check_files, read_pipeline
+from lorarar.runtime.backends import coreml
 
 SIDE = 8
 ONE = (1, 1)
@@ -35,6 +48,34 @@ def exported(untrained, tmp_path_factory):
     specs = {name: ct.utils.load_spec(str(package)) for name, package in packages.items()}
     return SimpleNamespace(
         folder=folder, report=report, parts=parts, packages=packages, specs=specs
+    )
+
+
+@pytest.fixture(scope="module")
+def staged(untrained, tmp_path_factory):
+    """The same model's UNet in float16, as if it were too large for one package."""
+    logging.disable(logging.WARNING)
+    folder = tmp_path_factory.mktemp("coreml") / "staged"
+    with open_model(str(untrained), None) as model, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(coreml_pipeline, "LARGEST_PACKAGE", 1_000)
+        patch.setattr(coreml_pipeline, "PARTS", ("unet",))
+        report = export_pipeline(model, folder, side=SIDE)
+        with torch.device("meta"), torch.no_grad():
+            whole = BUILDERS["unet"](model, 1, SIDE)
+            stages = stages_of(whole)
+        inputs, factors = random_inputs(whole, model)
+    logging.disable(logging.NOTSET)
+    written = read_pipeline(folder).parts["unet"]
+    packages = [folder / stage.file for stage in written]
+    return SimpleNamespace(
+        folder=folder,
+        report=report,
+        whole=whole,
+        parts=stages,
+        written=written,
+        packages=packages,
+        specs=[ct.utils.load_spec(str(package)) for package in packages],
+        values=inputs | factors,
     )
 
 
@@ -100,23 +141,24 @@ def test_the_decoder_and_sinusoids_compute_in_float32(exported):
     assert not {"timestep", "time_ids"} & cast
 
 
-def test_fewer_bits_are_smaller_and_close_to_the_original(exported, tmp_path):
-    unet = exported.parts["unet"]
-    sizes = {"fp16": size_in_megabytes(exported.packages["unet"])}
-    errors = {"fp16": check_weights(unet, exported.packages["unet"], "fp16")}
-    plain = ct.models.MLModel(str(exported.packages["unet"]), skip_model_load=True)
-    outputs = {"out_sample": ("float32", [ONE, (8, 8), (SIDE, SIDE), (SIDE, SIDE)])}
+def test_fewer_bits_are_smaller_and_close_to_the_original(staged, tmp_path):
+    index = [part.name for part in staged.parts].index("unet.mid_block")
+    part, plain_package = staged.parts[index], staged.packages[index]
+    sizes = {"fp16": size_in_megabytes(plain_package)}
+    errors = {"fp16": check_weights(part, plain_package, "fp16")}
+    plain = ct.models.MLModel(str(plain_package), skip_model_load=True)
+    outputs = {"mid_block__resnets__1": ("float32", [ONE, (160, 160), (2, 2), (2, 2)])}
     for width in ("int8", "palette4"):
         package = tmp_path / f"{width}.mlpackage"
         compress(plain, width).save(str(package))
         sizes[width] = size_in_megabytes(package)
-        errors[width] = check_weights(unet, package, width)
-        assert check_spec(package, inputs_of(unet), outputs, "float16")
+        errors[width] = check_weights(part, package, width)
+        assert check_spec(package, inputs_of(part), outputs, "float16")
     assert sizes["int8"] < 0.6 * sizes["fp16"]
     assert sizes["palette4"] < 0.6 * sizes["int8"]
     assert errors["fp16"] < errors["int8"] < errors["palette4"]
     with pytest.raises(LorararError, match=r"too much for int8"):
-        check_weights(unet, tmp_path / "palette4.mlpackage", "int8")
+        check_weights(part, tmp_path / "palette4.mlpackage", "int8")
 
 
 def test_six_bits_are_between_four_and_eight(exported, tmp_path):
@@ -162,6 +204,91 @@ def test_a_spec_unlike_the_part_is_told(exported):
         check_spec(exported.packages["vae_decoder"], inputs_of(vae), {}, "float32")
     with pytest.raises(LorararError, match="is not in float16"):
         check_spec(exported.packages["vae_decoder"], inputs_of(vae), outputs, "float16")
+
+
+def test_a_large_unet_is_a_package_per_stage(exported, staged):
+    check_files(staged.folder, read_pipeline(staged.folder))
+    assert len(staged.packages) == len(set(staged.packages)) == 12
+    known = set(staged.whole.inputs)
+    for stage in staged.written:
+        assert known >= stage.inputs.keys()
+        known |= set(stage.outputs)
+    assert staged.written[-1].outputs == ["out_sample"]
+    layers = {name: shape for stage in staged.written for name, shape in stage.layers.items()}
+    assert layers == exported.parts["unet"].slots
+    assert staged.report.notes[1].startswith("unet in 12 packages: weights off by ")
+    assert len(staged.report.notes) == 2
+
+
+def test_stages_hold_every_large_weight_once(staged):
+    held = [
+        name
+        for part, package in zip(staged.parts, staged.packages, strict=True)
+        for name in weight_errors(package, part.prefix, part.weights)
+    ]
+    assert sorted(held) == sorted(
+        name for name, weight in staged.whole.weights.items() if is_large(weight)
+    )
+
+
+def test_stages_attend_as_the_whole_unet_does(exported, staged):
+    def kinds(*specs):
+        return [op.type for spec in specs for op in operations(spec)]
+
+    attends = "scaled_dot_product_attention"
+    assert kinds(*staged.specs).count(attends) == kinds(exported.specs["unet"]).count(attends) > 0
+    assert "softmax" not in kinds(*staged.specs)
+
+
+@pytest.fixture
+def predicting(staged, monkeypatch):
+    """In place of Core ML, torch answers what fits a package's spec."""
+
+    class Answering:
+        def __init__(self, package):
+            index = [*map(str, staged.packages)].index(package)
+            self.part, self.wanted = staged.parts[index], staged.specs[index].description.input
+
+        def predict(self, feeds):
+            wanted = _features(self.wanted)
+            assert feeds.keys() == wanted.keys()
+            for name, array in feeds.items():
+                dtype, sizes = wanted[name]
+                assert array.dtype == dtype
+                assert all(
+                    low <= size <= high
+                    for size, (low, high) in zip(array.shape, sizes, strict=True)
+                )
+            values = {
+                name.replace("__", "."): torch.from_numpy(each).float()
+                for name, each in feeds.items()
+            }
+            answers = self.part.loaded().answers(values)
+            return {feature_name(name): answer.numpy() for name, answer in answers.items()}
+
+    monkeypatch.setattr(ct.models, "MLModel", Answering)
+
+
+def test_the_check_compares_stage_by_stage(staged, predicting):
+    found = [*compare(staged.packages, staged.parts, staged.values)]
+    outputs = [(part.name, output) for part in staged.parts for output in part.outputs]
+    assert [(name, output) for name, output, _, _ in found] == outputs
+    assert all(error < 1e-3 and psnr > 60 for _, _, error, psnr in found)
+
+
+@torch.no_grad()
+def test_the_runtime_runs_stages_one_after_another(exported, staged, predicting, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    values = {name: value.numpy() for name, value in staged.values.items()}
+    factors = {
+        name: values.pop(name).astype(np.float16) for name in factor_names(staged.whole.slots)
+    }
+    for package, stage in zip(staged.packages, staged.written, strict=True):
+        values |= coreml.open_stage(package, stage, 1)(values | factors)
+    whole = exported.parts["unet"]
+    whole.load()
+    wanted = whole.answers(staged.values)["out_sample"].numpy()
+    assert np.linalg.norm(values["out_sample"] - wanted) < 1e-3 * np.linalg.norm(wanted)
 
 
 @pytest.mark.parametrize(

@@ -7,18 +7,19 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from executorch.runtime import Runtime
 from test_runtime_pipeline import loaded_cramped
 
 from lorarar.bases import BASES, attention_shapes, narrowed
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
-from lorarar.export.executorch_lower import lower
-from lorarar.export.executorch_pipeline import _loaded, _stages, export_pipeline
+from lorarar.export.executorch_lower import attend, lower
+from lorarar.export.executorch_pipeline import export_pipeline
 from lorarar.export.parts import random_inputs, unet_part
 from lorarar.export.slots import SlottedUNet, factor_names
 from lorarar.export.source import open_model
-from lorarar.export.stages import unet_stages
+from lorarar.export.stages import stages_of, unet_stages
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise, weighted_sum
 from lorarar.pipeline_format import check_files, read_pipeline
@@ -50,15 +51,26 @@ def error(found, wanted):
     return float((found - wanted).norm() / wanted.norm())
 
 
-@pytest.mark.parametrize("base", ["mini", "koala-700m", "ssd-1b", "sdxl"])
+@pytest.mark.parametrize(
+    ("base", "processor"),
+    [
+        ("mini", attend),
+        ("koala-700m", attend),
+        ("ssd-1b", attend),
+        ("sdxl", attend),
+        ("ssd-1b", AttnProcessor2_0()),
+    ],
+)
 @torch.no_grad()
-def test_stages_one_after_another_equal_the_whole_unet(base):
+def test_stages_one_after_another_equal_the_whole_unet(base, processor):
     base = narrowed(BASES[base])
     slots, inputs = attention_shapes(base), draw_inputs()
     factors = draw_factors(slots, 5, seed=1)
     whole = SlottedUNet(standin_unet(base, torch.float32, SIDE).eval(), slots)
     wanted = whole(*inputs.values(), [*factors.values()])
-    stages = unet_stages(standin_unet(base, torch.float32, SIDE).eval(), {}, inputs, slots)
+    bare = standin_unet(base, torch.float32, SIDE).eval()
+    bare.set_attn_processor(processor)
+    stages = unet_stages(bare, {}, inputs, slots)
     values = dict(inputs)
     for stage in stages:
         own = [factors[name] for name in factor_names(stage.slots)]
@@ -180,12 +192,11 @@ def test_too_little_memory_to_load_is_one_line(exported):
 def test_quantised_stage_stays_near_torch_and_is_smaller(name, width, bound, exported):
     with open_model("mini", None) as model:
         with torch.device("meta"):
-            stages = _stages(unet_part(model, 1, SIDE))
+            stages = stages_of(unet_part(model, 1, SIDE), attend)
         stage = next(stage for stage in stages if stage.name == f"unet.{name}")
         inputs, factors = random_inputs(stage, model)
-        loaded = _loaded(stage)
-        given = [[*factors.values()]] if factors else []
-        wanted = loaded.module(*inputs.values(), *given)[0]
+        loaded = stage.loaded()
+        wanted = loaded.answers(inputs | factors)[stage.outputs[0]]
         program = lower(loaded, width, "xnnpack")
     runnable = Runtime.get().load_program(program)
     arguments = [*inputs.values(), *factors.values()]

@@ -34,7 +34,7 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
 
 
 def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
-    """Open one part of a pipeline. Dots are "__" in Core ML's names, and ranks are one per call."""
+    """Open a stage of a pipeline. Dots are "__" in Core ML's names, and ranks are one per call."""
     if sys.platform != "darwin":
         raise LorararError(f"{path}: Core ML predicts on macOS only; use the onnxruntime backend")
     import coremltools as ct
