@@ -84,11 +84,11 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
         row |= {"first_step_ms": clock.first(), name: clock.step()}
 
     def swap(number: int) -> None:
-        pipeline.kept.clear()
+        pipeline.forget()
         pipeline.load_lora(setting.files[number % 2])
 
     def pair(number: int) -> None:
-        pipeline.kept.clear()
+        pipeline.forget()
         pipeline.set_pair(*PAIR)
 
     return row | {"swap_ms": _median(swap), "pair_ms": _median(pair)}

@@ -17,10 +17,8 @@ from lorarar.pipeline_format import SEATS, Pipeline, Stage, seat_inputs
 Factors = dict[str, np.ndarray]
 
 
-def open_lora(pipeline: Pipeline, source: str, path: Path, *_stamp: int) -> Lora:
+def open_lora(path: Path, pipeline: Pipeline, source: str) -> Lora:
     """Read a LoRA in the canonical layout; its weights stay on disk.
-
-    _stamp: tells a file from what was at its path before, for whoever keeps what this gives.
 
     Raises LorararError as `load_lora` and `factors_of` do.
     """

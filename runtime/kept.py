@@ -1,19 +1,25 @@
-"""The factors of the LoRAs that were used last, so that going back to one takes no time."""
+"""LoRAs that were used last, kept open or ready, so that going back to one takes no time."""
 
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from lorarar.errors import LorararError
-from lorarar.runtime.factors import Factors
+from lorarar.lora import Lora
+from lorarar.pipeline_format import Pipeline
+from lorarar.runtime.factors import Factors, open_lora
 
+Stamp = tuple[Path, int, int]
+
+OPENED_LORAS = 64  # each holds a file, but no memory
 KEPT_LORAS, KEPT_BYTES = 8, 1 << 30  # of factors: for SDXL a LoRA of rank 128 has 372 MB
 
 
 @dataclass
 class Kept:
-    """held: what was used last comes last."""
+    """Factors that were used last. held: the last of them comes last."""
 
     held: OrderedDict[tuple, Factors] = field(default_factory=OrderedDict)
 
@@ -30,7 +36,7 @@ class Kept:
         return len(self.held) > KEPT_LORAS or size > KEPT_BYTES
 
 
-def stamp(path: Path) -> tuple[Path, int, int]:
+def stamp(path: Path) -> Stamp:
     """The path, time and size that tell a changed file from what it was.
 
     Raises LorararError if it cannot be read.
@@ -42,3 +48,13 @@ def stamp(path: Path) -> tuple[Path, int, int]:
             f"{path}: cannot be read ({error.strerror}); name a LoRA file"
         ) from error
     return path.absolute(), about.st_mtime_ns, about.st_size
+
+
+def kept_open(pipeline: Pipeline, source: str) -> Callable[[Path, int, int], Lora]:
+    """Give what opens the LoRA of a `stamp`, and gives it again while its file is the same."""
+
+    @lru_cache(OPENED_LORAS)
+    def opened(path: Path, changed: int, size: int) -> Lora:
+        return open_lora(path, pipeline, source)
+
+    return opened

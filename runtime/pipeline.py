@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
@@ -25,14 +25,13 @@ from lorarar.pipeline_format import (
 )
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
-from lorarar.runtime.factors import Factors, factors_of, open_lora, pair_factors
-from lorarar.runtime.kept import Kept, stamp
+from lorarar.runtime.factors import Factors, factors_of, pair_factors
+from lorarar.runtime.kept import Kept, kept_open, stamp
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
-OPENED_LORAS = 64  # each holds a file, but no memory
 ENCODERS = ("text_encoder", "text_encoder_2")
 
 
@@ -55,7 +54,7 @@ class Pipeline:
     tokenizers: list[ClipTokenizer]
     diffusion: Diffusion
     merger: Merger | None
-    opened: Callable[..., Lora]
+    opened: Callable[[Path, int, int], Lora]
     workers: int
     factors: Factors = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept)
@@ -109,7 +108,7 @@ class Pipeline:
             [load_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")],
             Diffusion.read(json.loads(config.read_bytes()), config),
             merger,
-            lru_cache(OPENED_LORAS)(partial(open_lora, manifest, str(folder))),
+            kept_open(manifest, str(folder)),
             threads,
         )
 
@@ -148,6 +147,12 @@ class Pipeline:
             self.factors = self.kept.recall(
                 key, partial(self._merge, paths, content_scale, style_scale, method)
             )
+
+    def forget(self) -> None:
+        """Close the LoRAs that are kept for going back to them; the one that draws stays."""
+        with self.lock:
+            self.kept = Kept()
+            self.opened = kept_open(self.manifest, str(self.folder))
 
     def generate(
         self,

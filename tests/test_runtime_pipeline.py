@@ -168,6 +168,16 @@ def test_bad_weights_of_a_pair_are_refused_by_name_and_the_pair_before_stays(pip
     assert pipeline.factors is before
 
 
+def test_forgetting_loras_leaves_the_one_that_draws(pipeline):
+    pipeline.set_pair(*PAIR)
+    before = pipeline.factors
+    pipeline.forget()
+    assert not pipeline.kept.held
+    assert pipeline.factors is before
+    pipeline.set_pair(*PAIR)
+    assert all(np.array_equal(pipeline.factors[name], before[name]) for name in before)
+
+
 def test_opened_loras_are_read_again_when_they_changed(pipeline, tmp_path):
     path = Path(shutil.copy(PAIR[0], tmp_path / "lora.safetensors"))
     pipeline.set_pair(path, PAIR[1])

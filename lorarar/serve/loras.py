@@ -93,4 +93,4 @@ async def _write(part: Path, chunks: AsyncIterable[bytes]) -> None:
 
 
 def _check(part: Path, pipeline: Pipeline) -> None:
-    open_lora(pipeline.manifest, str(pipeline.folder), part)
+    open_lora(part, pipeline.manifest, str(pipeline.folder))
