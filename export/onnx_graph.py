@@ -1,7 +1,6 @@
 """Tracing a part to ONNX without its weights, and writing it with each weight as it is made."""
 
 import warnings
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from lorarar.errors import LorararError
 from lorarar.export.parts import Part
-from lorarar.export.slots import example_pairs, pair_names
+from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.export.stored import Recipe
 from lorarar.parallel import cores
 
@@ -25,17 +24,14 @@ FOLDED = 64  # bytes; what is larger is a weight, to be stored as it is
 
 
 def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
-    """Trace a part, built under a FakeTensorMode, with its axes and its LoRAs' ranks dynamic.
-
-    If it has slots, its module takes pairs.
-    """
+    """Trace a part, built under a FakeTensorMode, with its axes and its factors' ranks dynamic."""
+    factors = list(factor_names(part.slots))
     arguments: tuple[Any, ...] = tuple(part.inputs.values())
     shapes: tuple[Any, ...] = tuple(_dynamic(part.axes[name]) for name in part.inputs)
-    if part.slots:
-        arguments += (example_pairs(part.slots, factor_dtype),)
-        ranks = (torch.export.Dim(name, min=1, max=1024) for name in ("content", "style"))
-        slot = [axes for rank in ranks for axes in ({0: rank}, {1: rank}, {})]
-        shapes = ((*shapes, [slot] * len(part.slots)),)  # of a parameter list as a whole
+    if factors:
+        rank = torch.export.Dim("rank", min=1, max=1024)
+        arguments += (example_factors(part.slots, factor_dtype),)
+        shapes += ([{rank_axis(name): rank} for name in factors],)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -44,7 +40,7 @@ def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
             verbose=False,
             optimize=False,  # it would look for the weights
             opset_version=OPSET,
-            input_names=[*part.inputs, *pair_names(part.slots)],
+            input_names=[*part.inputs, *factors],
             output_names=part.outputs,
         )
     assert program is not None  # the exporter's result without a file name
@@ -97,25 +93,6 @@ def _made(recipe: Recipe, name: str, dtype: np.dtype, shape: tuple[int, ...]) ->
             "get the model again"
         )
     return ir.Tensor(np.ascontiguousarray(array, dtype), name=name)
-
-
-def open_slots(model: ir.Model, names: Iterable[str]) -> None:
-    """Give each input of a slot a default, so that a run without a LoRA need not feed it.
-
-    Factors have rank 0; coefficients are 1 for all columns.
-    """
-    inputs = {value.name: value for value in model.graph.inputs}
-    for name in names:
-        value = inputs[name]
-        assert value.dtype is not None and value.shape is not None
-        if len(value.shape) == 1:
-            default, value.shape = np.ones(1, np.float32), ir.Shape([None])
-        else:
-            shape = [size if isinstance(size, int) else 0 for size in value.shape]
-            default = np.zeros(shape, value.dtype.numpy())
-            value.shape = ir.Shape([size or None for size in shape])  # each its own rank
-        value.const_value = ir.Tensor(default, name=name)
-        model.graph.register_initializer(value)
 
 
 def write(model: ir.Model, folder: Path, progress: Any) -> None:

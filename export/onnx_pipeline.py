@@ -9,7 +9,7 @@ int8 behind DequantizeLinear, which every execution provider knows. All compute 
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -29,10 +29,10 @@ from lorarar.export.folder import (
     copy_rest,
     write_manifest,
 )
-from lorarar.export.onnx_graph import fill, open_slots, trace, write
+from lorarar.export.onnx_graph import fill, trace, write
+from lorarar.export.onnx_slots import open_slots
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
 from lorarar.export.sensitivity import WIDER, widen_until
-from lorarar.export.slots import PairedUNet, pair_names
 from lorarar.export.stored import store
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.parallel import cores
@@ -120,14 +120,12 @@ def _draft(model: Model, name: str, quantize: str, wider: Mapping[str, str]) -> 
     factor_dtype = torch.float32 if quantize == "none" else torch.float16
     with FakeTensorMode(allow_non_fake_inputs=True), console.status(f"{name}: tracing"):
         part = BUILDERS[name](model)
-        if part.slots:
-            part = replace(part, module=PairedUNet(part.module), core=f"slotted.{part.core}")
         core = part.module.get_submodule(part.core)
         recipe = store(core, lambda layer: wider.get(layer, width), part.weights)
         traced = trace(part, factor_dtype)
     recipe = {part.prefix + key: make for key, make in recipe.items()} | part.constants
     size = fill(traced, recipe, model.folder / name)
-    open_slots(traced, pair_names(part.slots))
+    open_slots(traced, part.slots)
     return Draft(part, traced, size)
 
 

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lorarar.bases import BASES, SHAPES, Shape, base_of
 from lorarar.errors import LorararError
-from lorarar.pipeline_format import SEATS, seat_inputs
+from lorarar.pipeline_format import seat_inputs
 
 EXAMPLE_RANK = 3
 LARGEST_RANK = 512
@@ -59,26 +58,6 @@ class _Given:
         return output + inputs[0] @ down.to(output.dtype).T @ up.to(output.dtype).T
 
 
-class PairedUNet(nn.Module):
-    """A slotted UNet whose slots take a content and a style LoRA as they are, and m for each.
-
-    A slot gives W x + up_c @ ((down_c * m_c) @ x) + up_s @ ((down_s * m_s) @ x), so that a pair is
-    merged without a new copy of its factors. Its inputs: see `pipeline_format.seat_inputs`.
-    """
-
-    def __init__(self, slotted: SlottedUNet):
-        super().__init__()
-        self.slotted = slotted
-
-    def forward(self, *arguments: Any) -> Tensor:
-        *inputs, slots = arguments
-        factors = []
-        for down_c, up_c, m_c, down_s, up_s, m_s in slots:
-            factors.append(torch.cat([down_c.float() * m_c, down_s.float() * m_s]))
-            factors.append(torch.cat([up_c, up_s], 1))
-        return self.slotted(*inputs, factors)
-
-
 def slots_of(unet: nn.Module, source: object) -> dict[str, Shape]:
     """Map the attention projections of a diffusers UNet to their shapes (out, in).
 
@@ -103,11 +82,6 @@ def factor_names(slots: dict[str, Shape]) -> Iterator[str]:
         yield from (down, up)
 
 
-def pair_names(slots: dict[str, Shape]) -> list[str]:
-    """Every input of slots that take pairs, in order."""
-    return [name for slot in slots for seat in SEATS for name in seat_inputs(slot, seat)]
-
-
 def rank_axis(factor: str) -> int:
     return 0 if ".lora_A." in factor else 1
 
@@ -117,22 +91,6 @@ def example_factors(slots: dict[str, Shape], dtype: torch.dtype) -> list[Tensor]
         torch.zeros(shape, dtype=dtype)
         for out, width in slots.values()
         for shape in ((EXAMPLE_RANK, width), (out, EXAMPLE_RANK))
-    ]
-
-
-def example_pairs(slots: dict[str, Shape], dtype: torch.dtype) -> list[list[Tensor]]:
-    """Per slot the inputs of `PairedUNet`, in which the style LoRA has another rank."""
-    return [
-        [
-            example
-            for rank in (EXAMPLE_RANK, EXAMPLE_RANK + 1)
-            for example in (
-                torch.zeros(rank, width, dtype=dtype),
-                torch.zeros(out, rank, dtype=dtype),
-                torch.ones(width),
-            )
-        ]
-        for out, width in slots.values()
     ]
 
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from lorarar.numeric import psnr
 from lorarar.parallel import cores
 from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.plot import plot_pictures
+from lorarar.runtime.backends import load_backend
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.training.manifest import load_manifest
 
@@ -108,44 +109,40 @@ def exported_beside(engine: str) -> Iterator[Export]:
 
 
 def run_engines(exports: list[Export], output: Path, force: bool, console: Console) -> None:
-    """Let each engine merge and draw the same pair from the same noise beside torch, into one
-    labelled picture.
+    """Let each engine merge and draw the same pair from the same noise beside torch, as soon as its
+    export is there, into one labelled picture; a table says how close.
 
     Raises LorararError if an export fails, or if `output` exists and is not to be replaced, or
     cannot be written.
     """
-    for export in exports:
-        with console.status(f"exporting for {export.engine}"):
-            export.wait()
-    console.print(compare_engines({each.engine: each.folder for each in exports}, output, force))
-    console.print(f"{output.resolve()}: drawn by each engine", soft_wrap=True, highlight=False)
-
-
-def compare_engines(folders: Mapping[str, Path], output: Path, force: bool) -> Table:
-    """Draw a pair by torch and from each engine's exported folder; the table says how close."""
     content, style = (_held_out(role)[0] for role in ROLES)
     files = [find_lora(name) for name in (content, style)]
     prompt = describe(f"{content} {SUBJECTS[content].kind}", PLACE, style)
     wanted = _by_torch(files, prompt)
     pictures = {"torch": wanted}
     table = Table("engine", "MB", "pair swapped in, ms", "picture, s", "PSNR to torch, dB")
-    for engine, folder in folders.items():
-        pipeline = Pipeline.load(folder, engine)
+    for export in exports:
+        with console.status(f"exporting for {export.engine}"):
+            load_backend(export.engine)  # imported meanwhile, which takes seconds
+            export.wait()
+        pipeline = Pipeline.load(export.folder, export.engine)
         started = time.perf_counter()
         pipeline.set_pair(*files)
         swapped = time.perf_counter()
-        pictures[engine] = np.asarray(pipeline.generate(prompt, seed=SEED)) / np.float32(255)
+        picture = np.asarray(pipeline.generate(prompt, seed=SEED)) / np.float32(255)
         drawn = time.perf_counter()
+        pictures[export.engine] = picture
         megabytes = sum(size for size, _ in pipeline.manifest.files.values()) / 1e6
         table.add_row(
-            f"{engine}, {pipeline.manifest.quantize}",
+            f"{export.engine}, {pipeline.manifest.quantize}",
             f"{megabytes:.1f}",
             f"{(swapped - started) * 1e3:.1f}",
             f"{drawn - swapped:.1f}",
-            f"{psnr(pictures[engine], wanted):.1f}",
+            f"{psnr(picture, wanted):.1f}",
         )
     plot_pictures({f"{content}\n{style}": [*pictures.values()]}, tuple(pictures), output, force)
-    return table
+    console.print(table)
+    console.print(f"{output.resolve()}: drawn by each engine", soft_wrap=True, highlight=False)
 
 
 def _by_torch(files: list[Path], prompt: str) -> np.ndarray:
