@@ -98,6 +98,8 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     ((_, run),) = pipeline.parts["unet"]
     merged = factors_of(lora, pipeline.manifest, str(folder))
     found = run(stored | merged)["out_sample"]
+    pipeline.set_pair(*given.pair)  # its pages are read from the disk
+    pipeline.forget()
     swaps = [swap(pipeline, given.pair) for _ in range(SWAPS)]
     times: dict[str, list[float]] = {"plain": [], "lora": [], "pair": []}
     for _ in range(setting.rounds):
