@@ -34,6 +34,13 @@ class Stage:
     outputs: list[str]
     layers: dict[str, Shape]
 
+    @cached_property
+    def slot_inputs(self) -> list[str]:
+        """Name all that its slots can take, in either seat."""
+        return [
+            name for layer in self.layers for seat in SEATS for name in seat_inputs(layer, seat)
+        ]
+
 
 @dataclass(frozen=True)
 class Pipeline:

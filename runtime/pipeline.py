@@ -15,14 +15,7 @@ from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import (
-    BACKENDS,
-    SEATS,
-    Stage,
-    check_files,
-    read_pipeline,
-    seat_inputs,
-)
+from lorarar.pipeline_format import BACKENDS, Stage, check_files, read_pipeline
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
 from lorarar.runtime.factors import Factors, factors_of, pair_factors
@@ -266,10 +259,7 @@ class Pipeline:
         return tensors
 
     def _stage_factors(self, stage: Stage) -> Tensors:
-        names = (
-            name for layer in stage.layers for seat in SEATS for name in seat_inputs(layer, seat)
-        )
-        return {name: self.factors[name] for name in names if name in self.factors}
+        return {name: self.factors[name] for name in stage.slot_inputs if name in self.factors}
 
     def _merge(
         self, paths: tuple[Path, Path], content_scale: float, style_scale: float, method: str
