@@ -10,7 +10,7 @@ from lorarar.errors import LorararError
 from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet, add_offset
 from lorarar.lora import Layer, Lora
-from lorarar.numeric import all_finite, joined_as, narrow, quietly, times, widen
+from lorarar.numeric import all_finite, joined_as, narrow, quietly, widen
 from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
 from lorarar.prepare import check_prepared, features
 
@@ -186,7 +186,7 @@ def _up(name: str, parts: list[Part]) -> np.ndarray:
     scaled = []
     for _, layer, _, scale in parts:
         up, factor = np.asarray(layer.up), np.float32(layer.scale * scale)
-        scaled.append(up if factor == 1 else times(up, factor))
+        scaled.append(up if factor == 1 else widen(up) * factor)
     return _joined(name, parts, scaled, axis=1)
 
 
@@ -195,7 +195,7 @@ def _down(name: str, parts: list[Part]) -> np.ndarray:
     scaled = []
     for _, layer, m, _ in parts:
         down = np.asarray(layer.down)
-        scaled.append(down if m is None else times(down, m))
+        scaled.append(down if m is None else widen(down) * m)
     return _joined(name, parts, scaled, axis=0)
 
 
