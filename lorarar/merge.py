@@ -202,6 +202,8 @@ def _down(name: str, parts: list[Part]) -> np.ndarray:
 def _joined(name: str, parts: list[Part], arrays: list[np.ndarray], axis: int) -> np.ndarray:
     dtype = parts[0].layer.up.dtype
     joined = joined_as(dtype, arrays, axis)
+    if all_finite(joined):
+        return joined
     return refuse_bad_weights(joined, name, *(part.lora for part in parts))
 
 

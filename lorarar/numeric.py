@@ -52,7 +52,7 @@ def narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def joined_as(dtype: np.dtype, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     """Concatenate arrays, each rounded to `dtype` as by `narrow`."""
-    if max(array.size for array in arrays) <= SMALL:
+    if arrays[0].size <= SMALL:
         return np.concatenate(arrays, axis).astype(dtype, copy=False)
     return np.concatenate([narrow(array, dtype) for array in arrays], axis)
 
