@@ -37,8 +37,6 @@ NOTES = [
     "swap: two prepared LoRAs merged into these seats, first from files never opened before, then "
     "from open ones (median); the pages of both are in memory.",
 ]
-
-
 SWAPS = 9
 
 
@@ -79,12 +77,13 @@ def reference(setting: Setting, inputs: Path) -> None:
 
 def prepare_pair(setting: Setting, folder: Path) -> Given:
     """Write two LoRAs of half the rank, prepared, and their hypernetwork."""
-    plain, hypernet = write_standins(folder, setting.base, setting.rank // 2)
+    plain, path_of_hypernet = write_standins(folder, setting.base, setting.rank // 2)
+    hypernet = load_hypernet(path_of_hypernet)
     prepared = []
     for role, path in zip(ROLES, plain, strict=True):
         prepared.append(folder / f"prepared-{role}.safetensors")
-        save_lora(prepare(load_lora(path), load_hypernet(hypernet), role), prepared[-1])
-    return Given(folder / "inputs.npz", hypernet, prepared)
+        save_lora(prepare(load_lora(path), hypernet, role), prepared[-1])
+    return Given(folder / "inputs.npz", path_of_hypernet, prepared)
 
 
 def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:

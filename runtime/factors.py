@@ -136,9 +136,9 @@ def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
     """
     rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
     shapes = {
-        f"unet.{layer}.{suffix}.weight": shape
+        name: shape
         for layer, (out, width) in stage.layers.items()
-        for suffix, shape in (("lora_A", (rank, width)), ("lora_B", (out, rank)))
+        for name, shape in zip(seat_inputs(layer), ((rank, width), (out, rank)), strict=False)
     }
     return {name: _filled(given.get(name), shape, dtype) for name, shape in shapes.items()}
 

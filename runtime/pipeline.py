@@ -19,7 +19,7 @@ from lorarar.pipeline_format import BACKENDS, Stage, check_files, read_pipeline
 from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
 from lorarar.runtime.factors import Factors, factors_of, pair_factors
-from lorarar.runtime.kept import Kept, kept_open, stamp
+from lorarar.runtime.kept import Kept, Stamp, kept_open, stamp
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
@@ -134,12 +134,9 @@ class Pipeline:
 
         Raises LorararError if they do not fit, or if the folder has no hypernetwork.
         """
-        paths = Path(content), Path(style)
-        key = (*map(stamp, paths), content_scale, style_scale, method)
+        asked = stamp(Path(content)), stamp(Path(style)), content_scale, style_scale, method
         with self.lock:
-            self.factors = self.kept.recall(
-                key, partial(self._merge, paths, content_scale, style_scale, method)
-            )
+            self.factors = self.kept.recall(asked, partial(self._merge, *asked))
 
     def forget(self) -> None:
         """Close the LoRAs that are kept for going back to them; the one that draws stays."""
@@ -262,13 +259,12 @@ class Pipeline:
         return {name: self.factors[name] for name in stage.slot_inputs if name in self.factors}
 
     def _merge(
-        self, paths: tuple[Path, Path], content_scale: float, style_scale: float, method: str
+        self, one: Stamp, other: Stamp, content_scale: float, style_scale: float, method: str
     ) -> Factors:
-        content, style = (self.opened(*stamp(path)) for path in paths)
-        scales = content_scale, style_scale
+        content, style = self.opened(*one), self.opened(*other)
         if method != "lorarar":
-            named = dict(zip(("content_scale", "style_scale"), scales, strict=True))
-            return self._factors(merge(content, style, method, **named))
+            scales = {"content_scale": content_scale, "style_scale": style_scale}
+            return self._factors(merge(content, style, method, **scales))
         if self.merger is None:
             raise LorararError(
                 f"{self.folder}: has no hypernetwork; export it with --hypernet, or use "
@@ -276,8 +272,9 @@ class Pipeline:
             )
         m = self.merger.coefficients(content, style)
         if not self.manifest.pairs:
-            return self._factors(weighted_sum(content, style, m, *scales))
-        return pair_factors((content, style), m, scales, self.manifest, str(self.folder))
+            return self._factors(weighted_sum(content, style, m, content_scale, style_scale))
+        pair, both = (content, style), (content_scale, style_scale)
+        return pair_factors(pair, m, both, self.manifest, str(self.folder))
 
     def _read_factors(self, path: Path) -> Factors:
         return self._factors(load_lora(path, canonical_only=True))
