@@ -12,6 +12,7 @@ from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lorarar.errors import LorararError
+from lorarar.export.onnx_decompose import TRANSLATIONS
 from lorarar.export.parts import Part
 from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.export.stored import Recipe
@@ -42,6 +43,7 @@ def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
             opset_version=OPSET,
             input_names=[*part.inputs, *factors],
             output_names=part.outputs,
+            custom_translation_table=TRANSLATIONS,
         )
     assert program is not None  # the exporter's result without a file name
     return program.model

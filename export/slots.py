@@ -54,8 +54,8 @@ class _Given:
     def add_lora(
         self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
     ) -> Tensor:
-        down, up = self.factors[name]
-        return output + inputs[0] @ down.to(output.dtype).T @ up.to(output.dtype).T
+        down, up = (factor.to(output.dtype).transpose(0, 1) for factor in self.factors[name])
+        return output + inputs[0] @ down @ up
 
 
 def slots_of(unet: nn.Module, source: object) -> dict[str, Shape]:

@@ -8,10 +8,11 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from lorarar.embedded import BASE, HYPERNET, LORAS
 from lorarar.errors import LorararError
-from lorarar.export import sensitivity
+from lorarar.export import onnx_decompose, sensitivity
 from lorarar.export.adapter import export_adapter
 from lorarar.export.blocks import quantise, restore
 from lorarar.export.onnx_pipeline import export_pipeline
@@ -208,6 +209,26 @@ def test_optimum_loads_the_folder_and_draws_as_torch(exported):
     drawn = found(PROMPTS[0], generator=torch.Generator().manual_seed(0), **arguments).images[0]
     wanted = draw(load_pipeline(), [PROMPTS[0]], [0], 4)[0].permute(1, 2, 0).numpy()
     assert psnr(drawn, wanted) > 60
+
+
+@pytest.mark.parametrize(
+    "function, decomposed",
+    [
+        (lambda x: torch.relu(x) @ x, False),
+        (lambda x: x.clone().masked_fill_(x < 0, 0) @ x, True),  # writes to its input
+        (lambda x: torch.special.log_ndtr(x), True),  # unknown to ONNX
+    ],
+)
+def test_only_graphs_that_need_it_are_decomposed(function, decomposed, monkeypatch):
+    class Module(torch.nn.Module):
+        def forward(self, x):
+            return function(x)
+
+    program = torch.export.export(Module(), (torch.randn(4, 4),))
+    calls = []
+    monkeypatch.setattr(onnx_decompose, "decompose", lambda *given: calls.append(given))
+    onnx_decompose.decompose_if_needed(program, ONNXRegistry.from_torchlib())
+    assert bool(calls) == decomposed
 
 
 def test_numbers_stand_for_close_weights():
