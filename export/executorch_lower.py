@@ -5,26 +5,19 @@ linear layers, a whole image's for convolutions, which have 8 bits in either cas
 """
 
 import warnings
-from functools import cache
 from typing import Any
 
 import torch
 from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from torch import Tensor, nn
-from torch._export import utils as torch_export
 from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines ROUNDING's
-from torch.fx.traceback import NodeSource
 from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
 
 from lorarar.export.parts import Part
 from lorarar.export.slots import trace_slotted
-
-# Each pass would copy every node's history, which nothing here reads: an eighth of the time.
-NodeSource.__deepcopy__ = lambda source, memo: source  # type: ignore[attr-defined]
-# Torch would list all its composite operators thousands of times: a twelfth of what is left.
-torch_export._materialize_cpp_cia_ops = cache(torch_export._materialize_cpp_cia_ops)
+from lorarar.export.torch_shortcuts import shortcuts
 
 ROUNDING = torch.ops.quantized_decomposed
 GROUP = 32  # of int4 weights that share a scale
@@ -90,9 +83,9 @@ def lower(part: Part, width: str, delegate: str) -> bytes:
     if width != "none":
         _round(part.module, width)
     inputs = [torch.zeros(value.shape, dtype=value.dtype) for value in part.inputs.values()]
-    exported = trace_slotted(part.module, inputs, part.slots, torch.float32)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shortcuts():
         warnings.simplefilter("ignore")
+        exported = trace_slotted(part.module, inputs, part.slots, torch.float32)
         lowered = to_edge_transform_and_lower(exported, partitioner=DELEGATES[delegate](width))
         # The caller's own arrays are read in place: room for factors of rank 512 would be large.
         planning = MemoryPlanningPass(alloc_graph_input=False)
