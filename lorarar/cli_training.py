@@ -49,6 +49,9 @@ def train_lora(
     ] = None,
     prior_images: Positive = LoraRecipe.prior_images,
     prior_weight: float = LoraRecipe.prior_weight,
+    snr_gamma: Annotated[
+        float, typer.Option(min=0, help="min-SNR weights, as 5; 0: none")
+    ] = LoraRecipe.snr_gamma,
     sample_every: Annotated[int, typer.Option(min=0, help="steps; 0: never")] = 0,
     force: Force = False,
 ) -> None:
@@ -69,6 +72,7 @@ def train_lora(
         prior_folder,
         prior_images,
         prior_weight,
+        snr_gamma,
         sample_every,
     )
     train_lora(model, images, prompt, kind.value, output, recipe, force)

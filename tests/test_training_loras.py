@@ -11,6 +11,7 @@ import pytest
 import reference
 import torch
 from conftest import STYLE
+from diffusers import DDPMScheduler
 from typer.testing import CliRunner
 
 from lorarar import load_hypernet, load_lora
@@ -23,6 +24,7 @@ from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
 from lorarar.pipeline import load_pipeline, put_lora
 from lorarar.standin_model import standin_pipeline
+from lorarar.training.denoising import add_noise, snr_weights
 from lorarar.training.hypernet import TorchHypernet
 from lorarar.training.klora import balances, choose
 from lorarar.training.manifest import load_manifest
@@ -221,6 +223,29 @@ def test_the_prior_s_pictures_count_by_their_weight(untrained, world):
     own, with_prior, with_three = losses
     assert with_prior > 1.5 * own
     assert with_three - own == pytest.approx(3 * (with_prior - own), abs=1e-5)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_snr_weights_are_those_of_clean_latents(prediction):
+    """Min-SNR is defined on errors of what the latents were before noise."""
+    scheduler = DDPMScheduler(prediction_type=prediction)
+    latents, said = torch.randn(2, 6, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    noisy = add_noise(scheduler, latents)
+    ratio = (1 / (1 - scheduler.alphas_cumprod) - 1)[noisy.times]
+    signal, noise = (ratio / (ratio + 1)).sqrt(), (1 / (ratio + 1)).sqrt()
+
+    def at(share):
+        return share[:, None, None, None]
+
+    def clean(target):
+        if prediction == "epsilon":
+            return (noisy.latents - at(noise) * target) / at(signal)
+        return at(signal) * noisy.latents - at(noise) * target
+
+    wanted = ratio.clamp(max=5) * (clean(said) - latents).square().mean((1, 2, 3))
+    off = (said - noisy.target).square().mean((1, 2, 3))
+    found = snr_weights(scheduler, noisy.times, 5.0) * off
+    torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
 def test_two_processes_train_one_hypernetwork(untrained, world):

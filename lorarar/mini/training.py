@@ -15,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lorarar.mini.model import make_pipeline, make_vae
 from lorarar.mini.styles import PLAIN, random_style
 from lorarar.mini.world import SIZE, colour_name, draw, prompt_for, random_individual, random_scene
-from lorarar.training.denoising import Examples, add_noise, predict
+from lorarar.training.denoising import Examples, add_noise, predict, snr_weights
 from lorarar.training.loop import train
 
 STYLED = 0.4  # share of drawings in a random style, never one of the 16
@@ -27,7 +27,7 @@ VAE_BATCH, VAE_STEPS = 16, 2000
 DRAWINGS = 30_000
 BATCH, STEPS = 32, 10_000
 UNPROMPTED = 0.1
-SNR_CAP = 5.0
+SNR_GAMMA = 5.0
 
 
 def base_drawing(
@@ -121,7 +121,6 @@ def train_base(
         optimiser, 8e-4, total_steps=steps + 1, pct_start=0.05, cycle_momentum=False
     )
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    ratios = scheduler.alphas_cumprod / (1 - scheduler.alphas_cumprod)
     sizes = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * BATCH)
 
     def step(index: int) -> float:
@@ -133,8 +132,7 @@ def train_base(
             batch = Examples(latents[chosen], words * told[..., None], pooled * told, sizes)
             noisy = add_noise(scheduler, batch.latents)
             off = (predict(pipeline.unet, noisy, batch) - noisy.target).square().mean((1, 2, 3))
-        ratio = ratios[noisy.times]
-        loss = (off * ratio.clamp(max=SNR_CAP) / ratio).mean()
+        loss = (off * snr_weights(scheduler, noisy.times, SNR_GAMMA)).mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -89,6 +89,17 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
     return Noisy(noisy, times, noise)
 
 
+def snr_weights(scheduler: DDPMScheduler, times: Tensor, gamma: float) -> Tensor:
+    """Weigh squared errors at `times`, (n,), so that no clean latent counts as more than `gamma`.
+
+    Min-SNR weights (arXiv 2303.09556, section 3.4), of noise or velocity, as configured.
+    """
+    clean = scheduler.alphas_cumprod.to(times.device)[times]
+    ratio = clean / (1 - clean)
+    velocity = scheduler.config.prediction_type == "v_prediction"
+    return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
+
+
 def predict(unet: Any, noisy: Noisy, examples: Examples) -> Tensor:
     """Let the UNet look at noisy latents with their prompts: (n, 4, h, w) float32."""
     return unet(

@@ -16,7 +16,14 @@ from lorarar.files import refuse_existing
 from lorarar.lora import Layer, Lora
 from lorarar.pipeline import draw, load_pipeline, save_picture
 from lorarar.save import save_lora
-from lorarar.training.denoising import Examples, add_noise, default_side, encode, predict
+from lorarar.training.denoising import (
+    Examples,
+    add_noise,
+    default_side,
+    encode,
+    predict,
+    snr_weights,
+)
 from lorarar.training.images import load_examples
 from lorarar.training.loop import STATE, train
 from lorarar.training.recipes import PRECISIONS, LoraRecipe
@@ -92,7 +99,9 @@ def fit_adapter(
     def loss() -> Tensor:
         batch = some(known) if prior is None else some(known).beside(some(prior))
         noisy = add_noise(scheduler, batch.latents)
-        off = (predict(wrapped, noisy, batch) - noisy.target.float()).square()
+        off = (predict(wrapped, noisy, batch) - noisy.target.float()).square().mean((1, 2, 3))
+        if recipe.snr_gamma:
+            off = off * snr_weights(scheduler, noisy.times, recipe.snr_gamma)
         own, kept = off[: recipe.batch], off[recipe.batch :]
         return own.mean() + recipe.prior_weight * kept.mean() if len(kept) else own.mean()
 

@@ -16,6 +16,8 @@ class LoraRecipe:
     by default. precision: "no" (float32), "bf16" or "fp16".
     prior_prompt: keep what the model draws for it (`prior_images` of its own pictures) as it is.
     prior_folder: keep these pictures, with their captions, instead; for many LoRAs drawn once.
+    snr_gamma: min-SNR weights (arXiv 2303.09556), 5 is usual: what has little noise, and so tells
+    little of shapes and colours, counts less. 0: all alike.
     sample_every: draw the prompt after every so many steps, 0 for never.
     """
 
@@ -32,6 +34,7 @@ class LoraRecipe:
     prior_folder: str | None = None
     prior_images: int = 50
     prior_weight: float = 1.0
+    snr_gamma: float = 0.0
     sample_every: int = 0
 
 
