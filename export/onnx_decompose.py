@@ -3,7 +3,10 @@
 Only graphs need it that have operators which ONNX does not know, or which write to their inputs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import torch
 from onnxscript import opset21 as onnx
@@ -12,6 +15,12 @@ from torch.onnx._internal.exporter import _fx_passes
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 decompose = _fx_passes.decompose_with_registry
+
+
+@contextmanager
+def known_operators_kept() -> Iterator[None]:
+    with patch.object(_fx_passes, "decompose_with_registry", decompose_if_needed):
+        yield
 
 
 def decompose_if_needed(
@@ -30,10 +39,8 @@ def _is_known(operator: Any, registry: ONNXRegistry) -> bool:
     return not writes and bool(registry.get_decomps(operator))
 
 
-def _cast(values: Any, dtype: int, *how: Any) -> Any:
+def _cast(values: Any, dtype: int, *how: Any, **named: Any) -> Any:
     return onnx.Cast(values, to=dtype)
 
 
-TRANSLATIONS = {torch.ops.aten.to.dtype: _cast}
-
-_fx_passes.decompose_with_registry = decompose_if_needed
+TRANSLATIONS = {torch.ops.aten.to.dtype: _cast}  # what ONNX would not know

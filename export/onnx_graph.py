@@ -12,7 +12,7 @@ from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lorarar.errors import LorararError
-from lorarar.export.onnx_decompose import TRANSLATIONS
+from lorarar.export.onnx_decompose import TRANSLATIONS, known_operators_kept
 from lorarar.export.parts import Part
 from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.export.stored import Recipe
@@ -33,7 +33,7 @@ def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
         rank = torch.export.Dim("rank", min=1, max=1024)
         arguments += (example_factors(part.slots, factor_dtype),)
         shapes += ([{rank_axis(name): rank} for name in factors],)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), known_operators_kept():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             torch.export.export(part.module, arguments, dynamic_shapes=shapes, strict=False),
