@@ -207,22 +207,31 @@ lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "in
             assert np.array_equal(layer.up, wanted[name].up)
 
 
-def test_the_prior_s_pictures_count_by_their_weight(untrained, world):
-    """From the first step on, as an adapter that changes nothing yet shows."""
+def _first_losses(untrained, world, recipes):
+    """Of one LoRA's first step with each recipe, when its adapter changes nothing yet."""
     manifest = json.loads((world / "manifest.json").read_text())
     manifest["loras"] = manifest["loras"][:1]
-    losses = []
-    for weight in (0, 1, 3):
-        prior = {"prior_folder": f"images/{STYLE[0]}", "prior_weight": weight}
-        manifest["recipe"] = {"rank": 2, "steps": 1} | prior
+    for recipe in recipes:
+        manifest["recipe"] = {"rank": 2, "steps": 1} | recipe
         (world / "manifest.json").write_text(json.dumps(manifest))
         (file,) = train_many(untrained, world)
         file.unlink()
         log = file.with_name(f"{file.name}.training") / "loss.jsonl"
-        losses.append(json.loads(log.read_text())["loss"])
-    own, with_prior, with_three = losses
+        yield json.loads(log.read_text())["loss"]
+
+
+def test_the_prior_s_pictures_count_by_their_weight(untrained, world):
+    priors = [{"prior_folder": f"images/{STYLE[0]}", "prior_weight": w} for w in (0, 1, 3)]
+    own, with_prior, with_three = _first_losses(untrained, world, priors)
     assert with_prior > 1.5 * own
     assert with_three - own == pytest.approx(3 * (with_prior - own), abs=1e-5)
+
+
+def test_lora_training_takes_snr_weights(untrained, world):
+    gammas = [{"batch": 4, "snr_gamma": gamma} for gamma in (0, 1, 2, 1e9)]
+    plain, one, two, endless = _first_losses(untrained, world, gammas)
+    assert one < two < plain
+    assert endless == pytest.approx(plain, rel=1e-4)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
