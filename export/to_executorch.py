@@ -15,6 +15,7 @@ from lorarar.command import run_script
 from lorarar.export import command
 from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
 from lorarar.export.hypernet_module import export_graph
+from lorarar.export.torch_shortcuts import shortcuts
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
 from lorarar.merger_format import Manifest
@@ -35,14 +36,14 @@ def export_hypernet(
     started = time.perf_counter()
     refuse_existing(path, force)
     manifest = Manifest.of(hypernet, dtype)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), shortcuts():
         warnings.simplefilter("ignore")
         lowered = to_edge_transform_and_lower(
             {name: export_graph(hypernet, name, manifest) for name in manifest.graphs()},
             partitioner=[XnnpackPartitioner()],
             constant_methods={"manifest": manifest.to_json()},
         )
-    program = lowered.to_executorch().buffer
+        program = lowered.to_executorch().buffer
     reports = verify(executorch.open_program(program, path)[1], hypernet, manifest, path)
     write_atomically(path, lambda file: file.write(executorch.seal(program)), force)
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
