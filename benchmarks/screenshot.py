@@ -33,7 +33,7 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PAIRS = [("kytol", "frost"), ("votol", "neon"), ("vomek", "ink"), ("ximek", "watercolour")]
+PAIRS = [("kytol", "frost"), ("votol", "neon"), ("jumek", "ink"), ("ximek", "watercolour")]
 WIDTH, HEIGHT, QUALITY = 900, 700, 80
 
 

@@ -49,6 +49,9 @@ def train_lora(
     ] = None,
     prior_images: Positive = LoraRecipe.prior_images,
     prior_weight: float = LoraRecipe.prior_weight,
+    prior_unprompted: Annotated[
+        bool, typer.Option("--prior-unprompted", help="keep also what is drawn without a prompt")
+    ] = False,
     snr_gamma: Annotated[
         float, typer.Option(min=0, help="min-SNR weights, as 5; 0: none")
     ] = LoraRecipe.snr_gamma,
@@ -72,6 +75,7 @@ def train_lora(
         prior_folder,
         prior_images,
         prior_weight,
+        prior_unprompted,
         snr_gamma,
         sample_every,
     )

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,15 +23,16 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
-from lorarar.pipeline import load_pipeline, put_lora
+from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.standin_model import standin_pipeline
 from lorarar.training.denoising import add_noise, snr_weights
 from lorarar.training.hypernet import TorchHypernet
 from lorarar.training.klora import balances, choose
+from lorarar.training.lora import load_prior
 from lorarar.training.manifest import load_manifest
 from lorarar.training.many import train_many
 from lorarar.training.paired import PairedLinear, attention_projections, factors_of, pairs_of, use
-from lorarar.training.recipes import HypernetRecipe
+from lorarar.training.recipes import HypernetRecipe, LoraRecipe
 
 
 def _invoke(*arguments):
@@ -117,7 +119,7 @@ def test_klora_chooses_as_its_definition_says():
 
 
 def test_train_many_trains_what_is_missing_and_nothing_twice(untrained, world):
-    first, *others = [entry.file for entry in load_manifest(world, trained=False).loras]
+    first, *others = [entry.file for entry in load_manifest(world).loras]
     assert train_many(untrained, world) == [first, *others]
     lora = load_lora(first)
     assert lora.base == "mini" and lora.metadata["lorarar.kind"] == "content"
@@ -164,6 +166,12 @@ def _train_on_prompts_that_name_both(options, world):
     net = load_hypernet(world / "both.safetensors")
     assert net.offsets and all(np.any(offset) for offset in net.offsets.values())
     assert all(name.endswith(("to_q", "to_out.0")) for name in net.offsets)
+
+
+def test_training_on_loras_that_are_missing_says_how_to_get_them(world):
+    missing = ("train", "--loras", world, "--validation-pairs", 2, "-o", world / "x.safetensors")
+    done = CliRunner().invoke(cli, list(map(str, missing)))
+    assert done.exit_code == 1 and "run: lorarar train-many" in str(done.exception)
 
 
 def test_lora_training_that_was_stopped_resumes_to_the_same_file(untrained, world, tmp_path):
@@ -225,6 +233,27 @@ def test_the_prior_s_pictures_count_by_their_weight(untrained, world):
     own, with_prior, with_three = _first_losses(untrained, world, priors)
     assert with_prior > 1.5 * own
     assert with_three - own == pytest.approx(3 * (with_prior - own), abs=1e-5)
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_the_prior_is_also_shown_with_what_guidance_starts_from(untrained, world, zeros):
+    pipeline = load_pipeline(untrained)
+    pipeline.register_to_config(force_zeros_for_empty_prompt=zeros)
+    asked = []
+    pipeline.unet.register_forward_pre_hook(
+        lambda unet, given, named: asked.append(named), with_kwargs=True
+    )
+    draw(pipeline, ["a dog"], [0], steps=1)
+    recipe = LoraRecipe(prior_folder=str(world / "images" / STYLE[0]))
+    told = load_prior(pipeline, recipe, world, 64)
+    both = load_prior(pipeline, replace(recipe, prior_unprompted=True), world, 64)
+    for part, doubled in zip(told, both, strict=True):
+        assert torch.equal(doubled[: len(part)], part)
+    untold = both.take(torch.arange(len(told.latents), len(both.latents)))
+    assert torch.equal(untold.latents, told.latents)
+    for words, pooled in zip(untold.words, untold.pooled, strict=True):
+        assert torch.equal(words, asked[0]["encoder_hidden_states"][0])
+        assert torch.equal(pooled, asked[0]["added_cond_kwargs"]["text_embeds"][0])
 
 
 def test_lora_training_takes_snr_weights(untrained, world):
@@ -308,13 +337,12 @@ def test_manifest_refuses_what_it_cannot_mean(world):
     path = world / "manifest.json"
     content = json.loads(path.read_text())
 
-    def refuses(match, trained=False, **changes):
+    def refuses(match, **changes):
         path.write_text(json.dumps(content | changes))
         with pytest.raises(LorararError, match=match):
-            load_manifest(world, trained)
+            load_manifest(world)
 
     line = content["loras"][0]
-    refuses("which does not exist; run: lorarar train-many", trained=True)
     refuses("names images .*nowhere", loras=[line | {"images": "nowhere"}])
     refuses("of kind 'both'; use content or style", loras=[line | {"kind": "both"}])
     refuses("no manifest", loras=[{"file": "x"}])

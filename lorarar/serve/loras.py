@@ -43,6 +43,7 @@ def list_loras(folder: Path | None, uploads: Path) -> dict[str, Choice]:
             choices = [
                 Choice(entry.file, (entry.kind,), entry.prompt, entry.phrase)
                 for entry in load_manifest(folder).loras
+                if entry.file.exists()
             ]
         named = {choice.file for choice in choices}
         choices += [Choice(file) for file in _files(folder) if file not in named]

@@ -74,6 +74,14 @@ def embed(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> tuple[Tens
     return words, pooled
 
 
+@torch.no_grad()
+def without_prompts(pipeline: StableDiffusionXLPipeline, examples: Examples) -> Examples:
+    """The same images with the empty prompt that guidance starts from."""
+    _, words, _, pooled = pipeline.encode_prompt("", device=pipeline.unet.device)
+    count = len(examples.latents)
+    return examples._replace(words=words.expand(count, -1, -1), pooled=pooled.expand(count, -1))
+
+
 def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
     """Draw a time and noise for each latent; the target is noise or velocity, as configured.
 

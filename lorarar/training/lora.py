@@ -23,8 +23,9 @@ from lorarar.training.denoising import (
     encode,
     predict,
     snr_weights,
+    without_prompts,
 )
-from lorarar.training.images import load_examples
+from lorarar.training.images import Example, load_examples
 from lorarar.training.loop import STATE, train
 from lorarar.training.recipes import PRECISIONS, LoraRecipe
 
@@ -180,13 +181,21 @@ def load_prior(
     Those of the model are drawn into `folder`, before anything is trained.
     """
     if recipe.prior_folder is not None:
-        known = load_examples(Path(recipe.prior_folder), recipe.prior_prompt or "")
-        return encode(pipeline, known, side)
-    if recipe.prior_prompt is None:
+        listed = load_examples(Path(recipe.prior_folder), recipe.prior_prompt or "")
+    elif recipe.prior_prompt is not None:
+        listed = _draw_prior(pipeline, recipe, recipe.prior_prompt, folder)
+    else:
         return None
+    known = encode(pipeline, listed, side)
+    return known.beside(without_prompts(pipeline, known)) if recipe.prior_unprompted else known
+
+
+def _draw_prior(
+    pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe, prompt: str, folder: Path
+) -> list[Example]:
     folder.mkdir(parents=True, exist_ok=True)
     for index in range(recipe.prior_images):
         path = folder / f"{index:03}.png"
         if not path.exists():
-            _sample(pipeline, recipe.prior_prompt, path, recipe.seed + index)
-    return encode(pipeline, load_examples(folder, recipe.prior_prompt), side)
+            _sample(pipeline, prompt, path, recipe.seed + index)
+    return load_examples(folder, prompt)

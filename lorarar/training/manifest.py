@@ -14,6 +14,7 @@ recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: nev
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,10 +52,8 @@ class Manifest:
         return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
 
 
-def load_manifest(path: Path, trained: bool = True) -> Manifest:
-    """Read a manifest; a folder stands for its `manifest.json`.
-
-    trained: whether the LoRAs must exist already.
+def load_manifest(path: Path) -> Manifest:
+    """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
 
     Raises LorararError if it is missing or damaged, or names what does not exist.
     """
@@ -73,7 +72,7 @@ def load_manifest(path: Path, trained: bool = True) -> Manifest:
             f"{path}: no manifest ({error!r}); see the README for its form"
         ) from error
     for entry in entries:
-        _check(entry, path, trained)
+        _check(entry, path)
     return Manifest(path, entries, recipe)
 
 
@@ -83,14 +82,20 @@ def _entry(
     return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out), str(phrase))
 
 
-def _check(entry: Entry, path: Path, trained: bool) -> None:
+def _check(entry: Entry, path: Path) -> None:
     if entry.kind not in ROLES:
         raise LorararError(
             f"{path}: '{entry.file.name}' is of kind '{entry.kind}'; use {' or '.join(ROLES)}"
         )
     if not entry.images.is_dir():
         raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
-    if trained and not entry.file.exists():
-        raise LorararError(
-            f"{path}: names '{entry.file}', which does not exist; run: lorarar train-many {path}"
-        )
+
+
+def check_trained(manifest: Manifest, entries: Iterable[Entry]) -> None:
+    """Raises LorararError if a LoRA does not exist yet."""
+    for entry in entries:
+        if not entry.file.exists():
+            raise LorararError(
+                f"{manifest.path}: names '{entry.file}', which does not exist; "
+                f"run: lorarar train-many {manifest.path}"
+            )

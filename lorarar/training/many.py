@@ -18,7 +18,7 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
 
     Raises LorararError for bad input, naming the LoRA.
     """
-    known = load_manifest(manifest, trained=False)
+    known = load_manifest(manifest)
     recipe = recipe_of(known)
     missing = [entry for entry in known.loras if not entry.file.exists()]
     if workers is None:

@@ -16,6 +16,8 @@ class LoraRecipe:
     by default. precision: "no" (float32), "bf16" or "fp16".
     prior_prompt: keep what the model draws for it (`prior_images` of its own pictures) as it is.
     prior_folder: keep these pictures, with their captions, instead; for many LoRAs drawn once.
+    prior_unprompted: show what is kept also without its prompts. Then what guidance starts from
+    stays as it is, and guidance strengthens all that the LoRA adds.
     snr_gamma: min-SNR weights (arXiv 2303.09556), 5 is usual: what has little noise, and so tells
     little of shapes and colours, counts less. 0: all alike.
     sample_every: draw the prompt after every so many steps, 0 for never.
@@ -34,6 +36,7 @@ class LoraRecipe:
     prior_folder: str | None = None
     prior_images: int = 50
     prior_weight: float = 1.0
+    prior_unprompted: bool = False
     snr_gamma: float = 0.0
     sample_every: int = 0
 
