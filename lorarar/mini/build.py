@@ -3,7 +3,8 @@
 python -m lorarar.mini.build -o FOLDER
 
 Each stage that is finished is kept, and one that was stopped goes on where it was. On 2 cores of an
-AMD EPYC: judge and autoencoder 25 minutes, base 60, LoRAs 50, hypernetwork 4.
+AMD EPYC: judge and autoencoder 25 minutes, base 60, LoRAs 62, hypernetwork 4. What comes with
+lorarar is all of it but the LoRAs that only the hypernetwork's training needs.
 """
 
 import json
@@ -46,6 +47,8 @@ LORA_RECIPE = {
     "precision": "bf16",
     "prior_folder": "images/prior",
     "prior_weight": 0.2,
+    "prior_unprompted": True,
+    "snr_gamma": 5.0,
 }
 # Published as it is, the method loses to the direct sum here; see the README for why, and
 # benchmarks/ablations.py for what each change is worth.
