@@ -1,5 +1,6 @@
 """What makes the hypernetwork good? One change at a time, trained and judged on held-out pairs.
 
+lorarar train-many lorarar/mini/assets/loras  # once: what to train on
 python benchmarks/ablations.py -o ablations
 """
 
