@@ -12,6 +12,7 @@ from matplotlib.image import imread
 from test_cli import run
 
 from lorarar import demo, load_hypernet, load_lora, merge
+from lorarar.benchmarks.pictures import Task, prompts_of
 from lorarar.embedded import EMBEDDED
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
@@ -63,14 +64,15 @@ def test_every_subject_and_style_is_described_and_those_held_out_have_their_lora
 def test_held_out_loras_teach_the_base_their_subject_or_style(judge):
     pipeline = load_pipeline()
     seeds = [*range(4)]
-    for name, prompt, question in (
-        ("votol", "a votol cup on grass", "subject"),
-        ("neon", "a red cat on grass in neon style", "style"),
+    for task, question in (
+        (Task("content", "votol", None), "subject"),
+        (Task("style", None, "neon"), "style"),
     ):
+        prompts, name = prompts_of(task, 4), task.key
         put_lora(pipeline, None)
-        without = draw(pipeline, [prompt] * 4, seeds)
+        without = draw(pipeline, prompts, seeds)
         put_lora(pipeline, load_lora(EMBEDDED / "loras" / f"{name}.safetensors"))
-        with_it = draw(pipeline, [prompt] * 4, seeds)
+        with_it = draw(pipeline, prompts, seeds)
         assert ask(judge, without)[question].count(name) <= 1
         assert ask(judge, with_it)[question].count(name) >= 3
 

@@ -22,6 +22,7 @@ from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of, unet_stages
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise, weighted_sum
+from lorarar.numeric import psnr
 from lorarar.pipeline_format import check_files, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.standin_model import standin_unet
@@ -146,7 +147,7 @@ def test_pictures_are_those_of_onnx_runtime(exported, exported_none):
         pipeline.set_pair(LORAS / "votol.safetensors", LORAS / "neon.safetensors", method="direct")
         size = (SIDE * 4, SIDE * 4)
         pictures.append(np.asarray(pipeline.generate("a votol cup in neon style", size=size)) / 255)
-    assert -10 * np.log10(np.square(pictures[0] - pictures[1]).mean()) > 40
+    assert psnr(*pictures) > 40
 
 
 def test_layers_of_unequal_ranks_are_filled_up(exported):
