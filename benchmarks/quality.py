@@ -22,7 +22,7 @@ from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
 from lorarar.pipeline import load_pipeline
 from lorarar.plot import plot_pictures
-from lorarar.training.manifest import load_manifest
+from lorarar.training.manifest import check_trained, load_manifest
 
 RESAMPLES = 10_000
 GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "lorarar")
@@ -66,11 +66,13 @@ def summarise_all(measured: dict[Task, Result]) -> list[dict]:
 
 def open_studio(folder: Path, assets: Path, images: int) -> Studio:
     """Load base/, loras/, hypernet.safetensors and judge.safetensors from `assets`."""
+    manifest = load_manifest(assets / "loras")
+    check_trained(manifest, held_out=True)
     return Studio(
         folder,
         assets / "base",
         load_pipeline(assets / "base"),
-        load_manifest(assets / "loras"),
+        manifest,
         load_hypernet(assets / "hypernet.safetensors"),
         load_judge(assets / "judge.safetensors"),
         images,

@@ -80,6 +80,14 @@ def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path):
     assert "magic: unknown" in str(unknown.exception)
 
 
+def test_quality_says_how_to_get_loras_that_are_missing(assets, tmp_path):
+    (content,) = load_manifest(assets / "loras").of("content", held_out=True)
+    content.file.unlink()
+    done = _run(quality.main, "--assets", assets, "-o", tmp_path / "quality", "--images", 1)
+    assert done.exit_code == 1 and "run: lorarar train-many" in str(done.exception)
+    assert not (tmp_path / "quality").exists()
+
+
 def test_ablations_train_and_judge_each_change(assets, tmp_path, monkeypatch):
     monkeypatch.setattr(ablations, "HYPERNET_RECIPE", HypernetRecipe(steps=2, validation_pairs=1))
     changes = {"as shipped": {}, "hidden 16": {"hidden": 16}}

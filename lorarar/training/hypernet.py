@@ -115,12 +115,12 @@ def train_hypernet(
     refuse_existing(output, force)
     manifest = load_manifest(loras)
     training, validation = split_pairs(manifest, recipe)
-    entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
-    check_trained(manifest, entries.values())
+    check_trained(manifest, held_out=False)
     _check_objective(manifest, recipe)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(model, recipe.precision, accelerator)
     side = recipe.side or default_side(pipeline)
+    entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
     listed = {name: load_examples(entry.images, entry.prompt) for name, entry in entries.items()}
     examples = {name: encode(pipeline, each, side) for name, each in listed.items()}
     unet = pipeline.unet.requires_grad_(False)

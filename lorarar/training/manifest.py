@@ -14,7 +14,6 @@ recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: nev
 """
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,7 +54,7 @@ class Manifest:
 def load_manifest(path: Path) -> Manifest:
     """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
 
-    Raises LorararError if it is missing or damaged, or names what does not exist.
+    Raises LorararError if it is missing or damaged, or names images that do not exist.
     """
     if path.is_dir():
         path = path / "manifest.json"
@@ -91,10 +90,10 @@ def _check(entry: Entry, path: Path) -> None:
         raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
 
 
-def check_trained(manifest: Manifest, entries: Iterable[Entry]) -> None:
-    """Raises LorararError if a LoRA does not exist yet."""
-    for entry in entries:
-        if not entry.file.exists():
+def check_trained(manifest: Manifest, held_out: bool) -> None:
+    """Raises LorararError if a LoRA that is held out, or one that is not, does not exist yet."""
+    for entry in manifest.loras:
+        if entry.held_out == held_out and not entry.file.exists():
             raise LorararError(
                 f"{manifest.path}: names '{entry.file}', which does not exist; "
                 f"run: lorarar train-many {manifest.path}"
