@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from lorarar import embedded
+from lorarar.errors import LorararError
 from lorarar.export.artefact import FLOORS, ExportReport, console, show
 from lorarar.hypernet import Hypernet, load_hypernet
 
@@ -28,6 +29,8 @@ Output = Annotated[Path | None, typer.Option("--output", "-o")]
 Side = Annotated[int, typer.Option(help="of the latents; 0: the model's own")]
 Dtype = Annotated[str, typer.Option(help=f"of the hypernetwork; one of {', '.join(FLOORS)}")]
 Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
+OF_A_MODEL = ("quantize", "psnr", "delegate", "side")
+OF_A_HYPERNET_ALONE = ("dtype",)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class Format:
 
 
 def export(
+    context: typer.Context,
     form: Format,
     model: str | None,
     random_weights: str | None,
@@ -52,15 +56,29 @@ def export(
     force: bool,
     **options: Any,
 ) -> None:
-    """Export what was asked for, verify it, and print error, size and time."""
+    """Export what was asked for, verify it, and print error, size and time.
+
+    Raises LorararError for an option that has no meaning for what is exported.
+    """
     if model or random_weights:
+        _refuse(
+            context, OF_A_HYPERNET_ALONE, "a hypernetwork exported alone; leave it or --model out"
+        )
         folder = output or Path("exported")
         export_folder(form, model, random_weights, quantize, hypernet, folder, force, **options)
         return
+    _refuse(context, OF_A_MODEL, "a model; add --model or leave it out")
     if hypernet is None:
         console.print("no --hypernet given: exporting an untrained stand-in (seed 0)")
     loaded = load_hypernet(hypernet) if hypernet else Hypernet.random()
     show(form.export_hypernet(loaded, output or Path(form.merger), dtype, force))
+
+
+def _refuse(context: typer.Context, options: tuple[str, ...], meant_for: str) -> None:
+    for name in options:
+        source = context.get_parameter_source(name)
+        if source and source.name == "COMMANDLINE":
+            raise LorararError(f"--{name} {context.params[name]}: is for {meant_for}")
 
 
 def export_folder(

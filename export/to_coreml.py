@@ -15,6 +15,7 @@ from pathlib import Path
 
 import coremltools as ct
 import numpy as np
+import typer
 from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
 from lorarar.command import run_script
@@ -118,6 +119,7 @@ FORMAT = command.Format(
 
 
 def main(
+    context: typer.Context,
     model: command.ModelName = None,
     random_weights: command.RandomWeights = None,
     quantize: command.Quantize = QUANTIZE,
@@ -129,7 +131,7 @@ def main(
 ) -> None:
     """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""
     command.export(
-        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side
+        context, FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side
     )
 
 

@@ -54,6 +54,7 @@ FORMAT = command.Format(export_hypernet, "merger.pte", "fp32", "lorarar.export.e
 
 
 def main(
+    context: typer.Context,
     model: command.ModelName = None,
     random_weights: command.RandomWeights = None,
     quantize: command.Quantize = QUANTIZE,
@@ -67,7 +68,7 @@ def main(
     """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""
     options = {"delegate": delegate, "side": side}
     command.export(
-        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, **options
+        context, FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, **options
     )
 
 

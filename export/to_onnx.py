@@ -87,6 +87,7 @@ FORMAT = command.Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.
 
 
 def main(
+    context: typer.Context,
     model: command.ModelName = None,
     random_weights: command.RandomWeights = None,
     quantize: command.Quantize = QUANTIZE,
@@ -101,7 +102,7 @@ def main(
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
     command.export(
-        FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr
+        context, FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr
     )
 
 

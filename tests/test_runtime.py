@@ -11,6 +11,8 @@ import numpy as np
 import onnx
 import pytest
 import reference
+import typer
+from typer.testing import CliRunner
 
 from lorarar import (
     Hypernet,
@@ -361,3 +363,22 @@ def test_a_script_that_cannot_export_says_so_in_one_line_and_exits_with_1(tmp_pa
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout.count("\n") == 1
     assert done.stderr.strip() == "error: merger.onnx: exists already; pass --force to replace it"
+
+
+@pytest.mark.parametrize("exporter", [to_onnx, to_executorch, to_coreml])
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        (["--quantize", "int8"], "add --model"),
+        (["--model", "mini", "--dtype", "fp16"], "leave it or --model out"),
+    ],
+)
+def test_scripts_refuse_options_that_mean_nothing_for_what_is_exported(
+    exporter, given, remedy, tmp_path
+):
+    app = typer.Typer()
+    app.command()(exporter.main)
+    done = CliRunner().invoke(app, [*given, "--output", str(tmp_path / "exported")])
+    assert isinstance(done.exception, LorararError)
+    assert str(done.exception).startswith(" ".join(given[-2:])) and remedy in str(done.exception)
+    assert not any(tmp_path.iterdir())
