@@ -3,7 +3,7 @@
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -25,20 +25,25 @@ from lorarar.hypernet import Hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
 from lorarar.methods import METHODS
+from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.mini.judge import Judge, ask
 from lorarar.mini.things import CLASSES
 from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
 from lorarar.pipeline import draw, put_lora, save_picture
-from lorarar.training.denoising import Examples, default_side, encode
+from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
 from lorarar.training.lora import fit_adapter, load_prior, prepare_pipeline
 from lorarar.training.manifest import Entry, Manifest
 from lorarar.training.many import recipe_of
-from lorarar.training.ziplora import optimise
+from lorarar.training.objective import together_loss
+from lorarar.training.paired import PairedLinear
+from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
+from lorarar.training.ziplora import descend, optimise
 
 SINGLE = ("base", "content", "style")  # no LoRA, or one alone
-WAYS = (*SINGLE, *METHODS, "klora", "joint")
+WAYS = (*SINGLE, *METHODS, "klora", "joint", "optimised")
 STEPS, GUIDANCE = 20, 5.0
+RATE = 0.03  # of learning, where coefficients are optimised for each pair
 BASE_IMAGES = 10  # times as many, as there is one base only
 
 
@@ -199,7 +204,7 @@ def _draw_and_judge(studio: Studio, task: Task) -> tuple[Result, Tensor]:
 @contextmanager
 def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
     names = [name for name in (task.content, task.style) if name]
-    if task.way not in (*SINGLE, "ziplora", "joint"):
+    if task.way not in (*SINGLE, *PER_PAIR):
         pair = [studio.lora(name) for name in names]
         with merged_into(
             studio.pipeline, pair[0], pair[1], task.way, hypernet=studio.hypernet
@@ -209,10 +214,9 @@ def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
     for name in names:
         studio.known(name)  # what is encoded once counts for nobody's merge
     started = time.perf_counter()
-    if task.way == "ziplora":
-        lora: Lora | None = _ziplora(studio, *names)
-    elif task.way == "joint":
-        lora = _joint(studio, task)
+    lora: Lora | None
+    if task.way in PER_PAIR:
+        lora = PER_PAIR[task.way](studio, *names)
     else:
         lora = studio.lora(names[0]) if names else None
     ready = Ready(time.perf_counter() - started, {})
@@ -231,15 +235,38 @@ def _ziplora(studio: Studio, content: str, style: str) -> Lora:
     return weighted_sum(*pair, m)
 
 
-def _joint(studio: Studio, task: Task) -> Lora:
+def _optimised(studio: Studio, content: str, style: str) -> Lora:
+    """Coefficients optimised for this pair, on what LoRA.rar's hypernetwork is trained for here."""
+    pair, pipeline = (studio.lora(content), studio.lora(style)), studio.pipeline
+    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    subject, phrase = studio.entry(content), studio.entry(style).phrase
+    prompts = [example.prompt for example in load_examples(subject.images, subject.prompt)]
+
+    def add_gradients(paired: Mapping[str, PairedLinear], m: Mapping[str, Tensor]) -> None:
+        ours, theirs = (studio.known(n).some(HYPERNET_RECIPE.batch) for n in (content, style))
+        both = naming_both(pipeline, ours.beside(theirs), prompts, phrase)
+        together_loss(pipeline.unet, paired, m, both, scheduler)
+
+    return weighted_sum(*pair, descend(pipeline.unet, *pair, add_gradients, ZIPLORA_STEPS, RATE))
+
+
+def _joint(studio: Studio, *names: str) -> Lora:
     """One LoRA trained on both sets of images, of both ranks, in as many steps as one of them."""
-    content, style = (studio.known(name) for name in (task.content, task.style) if name)
+    content, style = map(studio.known, names)
     recipe = recipe_of(studio.manifest)
     recipe = replace(recipe, rank=2 * recipe.rank)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
-    work = studio.folder / "work" / task.key
-    both, label = content.beside(style), f"joint: {task.key}"
+    key = "-".join(names)
+    work = studio.folder / "work" / key
+    both, label = content.beside(style), f"joint: {key}"
     lora = fit_adapter(pipeline, both, recipe, accelerator, work, label, studio.prior)
     shutil.rmtree(work)
     return lora
+
+
+PER_PAIR: dict[str, Callable[..., Lora]] = {
+    "ziplora": _ziplora,
+    "joint": _joint,
+    "optimised": _optimised,
+}  # not merged by lorarar

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from lorarar import Hypernet, load_hypernet, save_hypernet, save_lora
 from lorarar.bases import BASES
-from lorarar.benchmarks import ablations, quality
+from lorarar.benchmarks import ablations, pictures, quality
 from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
 from lorarar.mini.judge import Judge, save_judge
 from lorarar.pipeline import load_pipeline
@@ -58,14 +58,15 @@ def _run(main, *arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path):
+def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "ZIPLORA_STEPS", 2)
     output = tmp_path / "quality"
     some = ("--assets", assets, "-o", output, "--images", 1)
     first = _run(quality.main, *some, "--way", "style", "--way", "klora")
     assert first.exit_code == 0, first.output
     drawn = {path: path.stat().st_mtime_ns for path in output.rglob("*-00.png")}
     assert {path.parent.name for path in drawn} == {"style", "klora"}
-    more = ("style", "klora", "lorarar", "joint")
+    more = ("style", "klora", "lorarar", "joint", "optimised")
     ways = [option for way in more for option in ("--way", way)]
     second = _run(quality.main, *some, *ways)
     assert second.exit_code == 0, second.output

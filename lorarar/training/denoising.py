@@ -25,6 +25,10 @@ class Examples(NamedTuple):
     def take(self, chosen: Tensor) -> "Examples":
         return Examples(*(part[chosen] for part in self))
 
+    def some(self, count: int) -> "Examples":
+        """Return random ones, with repeats."""
+        return self.take(torch.randint(len(self.latents), (count,)))
+
     def beside(self, others: "Examples") -> "Examples":
         return Examples(*map(torch.cat, zip(self, others, strict=True)))
 
@@ -72,6 +76,15 @@ def embed(pipeline: StableDiffusionXLPipeline, prompts: list[str]) -> tuple[Tens
         prompts, device=pipeline.unet.device, do_classifier_free_guidance=False
     )
     return words, pooled
+
+
+def naming_both(
+    pipeline: StableDiffusionXLPipeline, examples: Examples, prompts: list[str], phrase: str
+) -> Examples:
+    """The same images, each with a random one of a content LoRA's prompts and a style's phrase."""
+    drawn = torch.randint(len(prompts), (len(examples.latents),))
+    words, pooled = embed(pipeline, [f"{prompts[index]} {phrase}" for index in drawn])
+    return examples._replace(words=words, pooled=pooled)
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from lorarar.files import refuse_existing
 from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.plot import plot_losses
-from lorarar.training.denoising import Examples, default_side, embed, encode
+from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
 from lorarar.training.loop import LOSSES, STATE, train
 from lorarar.training.lora import prepare_pipeline
@@ -143,17 +143,13 @@ def train_hypernet(
 
     def batches(names: Names) -> dict[str, Examples]:
         return {
-            role: examples[name].take(torch.randint(len(examples[name].latents), (recipe.batch,)))
-            for role, name in zip(ROLES, names, strict=True)
+            role: examples[name].some(recipe.batch) for role, name in zip(ROLES, names, strict=True)
         }
 
     def together(names: Names) -> Examples:
         content, style = batches(names).values()
-        drawn = torch.randint(len(listed[names[0]]), (2 * recipe.batch,))
-        phrase = entries[names[1]].phrase
-        prompts = [f"{listed[names[0]][index].prompt} {phrase}" for index in drawn]
-        words, pooled = embed(pipeline, prompts)
-        return content.beside(style)._replace(words=words, pooled=pooled)
+        prompts = [example.prompt for example in listed[names[0]]]
+        return naming_both(pipeline, content.beside(style), prompts, entries[names[1]].phrase)
 
     def loss_of(names: Names, m: Mapping[str, Tensor]) -> float:
         with accelerator.autocast():

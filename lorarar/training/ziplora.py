@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from rich.progress import Progress
+from torch import Tensor
 
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
@@ -18,6 +19,7 @@ from lorarar.training.images import load_examples
 from lorarar.training.manifest import load_manifest
 from lorarar.training.objective import merge_loss, overlap
 from lorarar.training.paired import (
+    PairedLinear,
     attention_projections,
     carry,
     factors_of,
@@ -87,6 +89,29 @@ def optimise(
     Each step draws `batch` examples of each role. The penalty is the paper's |m_c . m_s|, taken
     as a cosine as in LoRA.rar, so that one weight suits layers of any width.
     """
+
+    def add_gradients(paired: Mapping[str, PairedLinear], m: Mapping[str, Tensor]) -> None:
+        batches = {role: known.some(batch) for role, known in examples.items()}
+        merge_loss(unet, paired, m, batches, scheduler)
+        (SIMILARITY * overlap(m)).backward()
+
+    return descend(unet, content, style, add_gradients, steps, LEARNING_RATE, seed, after_step)
+
+
+def descend(
+    unet: Any,
+    content: Lora,
+    style: Lora,
+    add_gradients: Callable[[Mapping[str, PairedLinear], Mapping[str, Tensor]], object],
+    steps: int,
+    learning_rate: float,
+    seed: int = 0,
+    after_step: Callable[[], object] = lambda: None,
+) -> Coefficients:
+    """Return m, (2, in) float32, for every attention projection: from m = 1 on, down an objective.
+
+    add_gradients: adds its gradients to the leaves m, given the UNet's layers that carry the pair.
+    """
     unet.requires_grad_(False)
     shapes = attention_projections(unet)
     pairs = pairs_of(*(factors_of(lora, shapes, unet.device) for lora in (content, style)))
@@ -96,15 +121,10 @@ def optimise(
         name: torch.ones(2, width, device=unet.device, requires_grad=True)
         for name, (_, width) in shapes.items()
     }
-    optimiser = torch.optim.AdamW(m.values(), lr=LEARNING_RATE)
+    optimiser = torch.optim.AdamW(m.values(), lr=learning_rate)
     torch.manual_seed(seed)
     for _ in range(steps):
-        batches = {
-            role: known.take(torch.randint(len(known.latents), (batch,)))
-            for role, known in examples.items()
-        }
-        merge_loss(unet, paired, m, batches, scheduler)
-        (SIMILARITY * overlap(m)).backward()
+        add_gradients(paired, m)
         optimiser.step()
         optimiser.zero_grad()
         after_step()
