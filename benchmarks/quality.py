@@ -25,12 +25,13 @@ from lorarar.plot import plot_pictures
 from lorarar.training.manifest import check_trained, load_manifest
 
 RESAMPLES = 10_000
-GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "lorarar")
+GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "optimised", "lorarar")
 NOTES = [
     "content, style, both: share of images that the judge finds right, with 95 % intervals "
     "(bootstrap over pairs); content of base and style is the class, style of base and content "
     "is plain.",
-    "merge: median over pairs, from LoRAs in memory or mapped to merged factors; joint: training.",
+    "merge: median over pairs, from LoRAs in memory or mapped to merged factors; joint: training; "
+    "optimised: coefficients of each pair, 100 steps down the hypernetwork's objective.",
 ]
 
 
@@ -82,13 +83,12 @@ def open_studio(folder: Path, assets: Path, images: int) -> Studio:
 def save_grid(studio: Studio, ways: list[str], path: Path) -> None:
     """Each held-out subject with another held-out style, the first seed, a column per way."""
     content, style = ([e.name for e in studio.manifest.of(k, True)] for k in ("content", "style"))
-    shown = [way for way in GRID if way in ways]
     rows = {}
     for pair in zip(content, style, strict=True):
         alone = {"content": (pair[0], None), "style": (None, pair[1])}
-        tasks = [Task(way, *alone.get(way, pair)) for way in shown]
+        tasks = [Task(way, *alone.get(way, pair)) for way in ways]
         rows["\n".join(pair)] = [imread(studio.paths(task)[0]) for task in tasks]
-    plot_pictures(rows, shown, path, force=True)
+    plot_pictures(rows, ways, path, force=True)
 
 
 def main(
@@ -114,7 +114,9 @@ def main(
     settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
     report = Report("quality", describe(), settings, rows, list(NOTES))
     publish(report, console, output / "quality.json")
-    save_grid(studio, way, output / "grid.png")
+    shown = [each for each in GRID if each in way]
+    if shown:
+        save_grid(studio, shown, output / "grid.png")
 
 
 if __name__ == "__main__":

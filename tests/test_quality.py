@@ -62,10 +62,12 @@ def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path, monkeyp
     monkeypatch.setattr(pictures, "ZIPLORA_STEPS", 2)
     output = tmp_path / "quality"
     some = ("--assets", assets, "-o", output, "--images", 1)
+    base = _run(quality.main, *some, "--way", "base")
+    assert base.exit_code == 0 and not (output / "grid.png").exists()
     first = _run(quality.main, *some, "--way", "style", "--way", "klora")
     assert first.exit_code == 0, first.output
     drawn = {path: path.stat().st_mtime_ns for path in output.rglob("*-00.png")}
-    assert {path.parent.name for path in drawn} == {"style", "klora"}
+    assert {path.parent.name for path in drawn} == {"base", "style", "klora"}
     more = ("style", "klora", "lorarar", "joint", "optimised")
     ways = [option for way in more for option in ("--way", way)]
     second = _run(quality.main, *some, *ways)
