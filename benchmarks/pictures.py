@@ -269,4 +269,4 @@ PER_PAIR: dict[str, Callable[..., Lora]] = {
     "ziplora": _ziplora,
     "joint": _joint,
     "optimised": _optimised,
-}  # not merged by lorarar
+}  # they need the images of both LoRAs
