@@ -250,22 +250,21 @@ def _optimised(studio: Studio, content: str, style: str) -> Lora:
     return weighted_sum(*pair, descend(pipeline.unet, *pair, add_gradients, ZIPLORA_STEPS, RATE))
 
 
-def _joint(studio: Studio, *names: str) -> Lora:
+def _joint(studio: Studio, content: str, style: str) -> Lora:
     """One LoRA trained on both sets of images, of both ranks, in as many steps as one of them."""
-    content, style = map(studio.known, names)
     recipe = recipe_of(studio.manifest)
     recipe = replace(recipe, rank=2 * recipe.rank)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
-    key = "-".join(names)
+    key = Task("joint", content, style).key
     work = studio.folder / "work" / key
-    both, label = content.beside(style), f"joint: {key}"
+    both, label = studio.known(content).beside(studio.known(style)), f"joint: {key}"
     lora = fit_adapter(pipeline, both, recipe, accelerator, work, label, studio.prior)
     shutil.rmtree(work)
     return lora
 
 
-PER_PAIR: dict[str, Callable[..., Lora]] = {
+PER_PAIR: dict[str, Callable[[Studio, str, str], Lora]] = {
     "ziplora": _ziplora,
     "joint": _joint,
     "optimised": _optimised,

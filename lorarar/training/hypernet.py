@@ -123,6 +123,7 @@ def train_hypernet(
     entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
     listed = {name: load_examples(entry.images, entry.prompt) for name, entry in entries.items()}
     examples = {name: encode(pipeline, each, side) for name, each in listed.items()}
+    prompts = {name: [example.prompt for example in each] for name, each in listed.items()}
     unet = pipeline.unet.requires_grad_(False)
     if recipe.checkpointing:
         unet.enable_gradient_checkpointing()
@@ -148,8 +149,8 @@ def train_hypernet(
 
     def together(names: Names) -> Examples:
         content, style = batches(names).values()
-        prompts = [example.prompt for example in listed[names[0]]]
-        return naming_both(pipeline, content.beside(style), prompts, entries[names[1]].phrase)
+        said, phrase = prompts[names[0]], entries[names[1]].phrase
+        return naming_both(pipeline, content.beside(style), said, phrase)
 
     def loss_of(names: Names, m: Mapping[str, Tensor]) -> float:
         with accelerator.autocast():

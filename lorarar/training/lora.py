@@ -94,11 +94,10 @@ def fit_adapter(
     wrapped, optimiser = accelerator.prepare(unet, optimiser)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
-    def some(data: Examples) -> Examples:
-        return data.take(torch.randint(len(data.latents), (recipe.batch,)))
-
     def loss() -> Tensor:
-        batch = some(known) if prior is None else some(known).beside(some(prior))
+        batch = known.some(recipe.batch)
+        if prior is not None:
+            batch = batch.beside(prior.some(recipe.batch))
         noisy = add_noise(scheduler, batch.latents)
         off = (predict(wrapped, noisy, batch) - noisy.target.float()).square().mean((1, 2, 3))
         if recipe.snr_gamma:
