@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lorarar.cli_device import device
-from lorarar.cli_training import Force, Kind, Model, Output, training
+from lorarar.cli_training import Force, Kind, Model, Output, Precision, training
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
@@ -57,6 +57,7 @@ def merge(
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
     seed: Annotated[int, typer.Option(help="dare, ziplora")] = 0,
     model: Model = None,
+    precision: Precision = Precision["no"],
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
@@ -74,6 +75,7 @@ def merge(
         density=density,
         seed=seed,
         model=model,
+        precision=precision.value,
     )
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
@@ -94,6 +96,7 @@ def generate(
     seed: int = 0,
     steps: Annotated[int, typer.Option(min=1)] = 20,
     guidance: float = 5.0,
+    precision: Precision = Precision["no"],
     exported: Annotated[
         Path | None, typer.Option(help="draw with this exported pipeline, without torch")
     ] = None,
@@ -103,8 +106,10 @@ def generate(
     """Merge a content and a style LoRA and draw a prompt with both."""
     refuse_existing(output, force)
     if exported:
-        if model or hypernet:
-            raise LorararError("--exported has its own model and hypernetwork; drop the others")
+        if model or hypernet or precision != "no":
+            raise LorararError(
+                "--exported has its own model, precision and hypernetwork; drop the others"
+            )
         from lorarar.runtime.pipeline import Pipeline
 
         pipeline = Pipeline.load(exported, backend)
@@ -118,7 +123,18 @@ def generate(
     from lorarar.generate import generate
     from lorarar.pipeline import save_picture
 
-    drawn = generate(content, style, prompt, model, hypernet, method.value, seed, steps, guidance)
+    drawn = generate(
+        content,
+        style,
+        prompt,
+        model,
+        hypernet,
+        method.value,
+        seed,
+        steps,
+        guidance,
+        precision.value,
+    )
     save_picture(drawn.picture, output, force)
     say(f"{output}: drawn with {method.value}, merged in {drawn.merge_seconds * 1e3:.1f} ms")
 

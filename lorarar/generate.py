@@ -16,7 +16,7 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
 from lorarar.methods import METHODS, merge
-from lorarar.pipeline import draw, load_pipeline, put_lora
+from lorarar.pipeline import draw, fastest_device, load_onto, put_lora
 
 DRAWING_METHODS = (*METHODS, "klora")
 
@@ -48,18 +48,24 @@ def generate(
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
+    precision: str = "no",
 ) -> Drawn:
-    """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`.
+    """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
     model, hypernet: the embedded ones by default; another model needs its own hypernetwork.
+    precision: of the model, "no" (float32), "bf16" or "fp16".
 
     Raises LorararError for bad input.
     """
     pair = [load_lora(find_lora(name)) for name in (content, style)]
-    pipeline = load_pipeline(model)
+    pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
-    options = {"hypernet": load_hypernet(hypernet) if hypernet else None, "model": model}
+    options = {
+        "hypernet": load_hypernet(hypernet) if hypernet else None,
+        "model": model,
+        "precision": precision,
+    }
     with merged_into(pipeline, pair[0], pair[1], method, **options) as ready:
         picture = draw(pipeline, [prompt], [seed], steps, guidance, **ready.arguments)[0]
     return Drawn(picture, ready.merge_seconds)

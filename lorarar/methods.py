@@ -16,7 +16,8 @@ from lorarar.merge import coefficients, reduce_rank, weighted_sum
 class MergeOptions:
     """What merge methods may ask for.
 
-    density: share of weights that TIES and DARE keep. model: the base model that ZipLoRA asks.
+    density: share of weights that TIES and DARE keep. model: the base model that ZipLoRA asks, in
+    this precision: "no" (float32), "bf16" or "fp16".
     """
 
     hypernet: Hypernet | None = None
@@ -25,6 +26,7 @@ class MergeOptions:
     density: float = 0.5
     seed: int = 0
     model: str | Path | None = None
+    precision: str = "no"
 
 
 def merge(content: Lora, style: Lora, method: str = "lorarar", **options: Any) -> Lora:

@@ -16,6 +16,7 @@ from lorarar.errors import LorararError
 from lorarar.files import write_atomically
 from lorarar.lora import Lora
 from lorarar.save import tensors_of
+from lorarar.training.recipes import PRECISIONS
 
 ADAPTER = "merged"
 
@@ -44,6 +45,23 @@ def load_pipeline(
         raise LorararError(f"{source}: its UNet is not SDXL's; give an SDXL-class model")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def load_onto(
+    device: torch.device, model: str | Path | None = None, precision: str = "no"
+) -> StableDiffusionXLPipeline:
+    """Load a pipeline onto a device; precision: "no" (float32), "bf16" or "fp16".
+
+    The VAE stays in float32, as SDXL's overflows in fp16.
+    """
+    pipeline = load_pipeline(model, getattr(torch, PRECISIONS[precision])).to(device)
+    pipeline.vae.to(dtype=torch.float32)
+    return pipeline
+
+
+def fastest_device() -> torch.device:
+    """The GPU that torch finds, else the CPU."""
+    return torch.accelerator.current_accelerator(True) or torch.device("cpu")
 
 
 def put_lora(pipeline: StableDiffusionXLPipeline, lora: Lora | None) -> None:
@@ -79,14 +97,17 @@ def draw(
     further arguments of the pipeline.
     """
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-    return pipeline(
+    latents = pipeline(
         prompts,
         generator=generators,
         num_inference_steps=steps,
         guidance_scale=guidance,
-        output_type="pt",
+        output_type="latent",
         **extra,
-    ).images.float()
+    ).images
+    vae = pipeline.vae  # perhaps of another precision, with which the pipeline itself cannot decode
+    decoded = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    return pipeline.image_processor.postprocess(decoded, "pt").float()
 
 
 def runtime_noise(pipeline: StableDiffusionXLPipeline, seed: int) -> Tensor:

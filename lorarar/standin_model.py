@@ -9,11 +9,13 @@ from lorarar.bases import Base, unet_config
 from lorarar.mini.model import assemble, make_text_encoders, make_tokenizer
 
 
-def standin_unet(base: Base, dtype: torch.dtype, side: int = 128) -> Any:
+def standin_unet(
+    base: Base, dtype: torch.dtype, side: int = 128, device: torch.device | str = "cpu"
+) -> Any:
     """Build the base's UNet (diffusers `UNet2DConditionModel`); side: of its latents."""
     with torch.device("meta"):
         unet: Any = UNet2DConditionModel(sample_size=side, **unet_config(base))
-    unet = unet.to(dtype).to_empty(device="cpu").requires_grad_(False)
+    unet = unet.to(dtype).to_empty(device=device).requires_grad_(False)
     torch.manual_seed(0)
     for name, weight in unet.named_parameters():
         if name.endswith("bias"):

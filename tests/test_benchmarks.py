@@ -1,6 +1,8 @@
+import itertools
 import json
 import math
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,9 +16,11 @@ from typer.testing import CliRunner
 
 from lorarar import Hypernet, benchmarks
 from lorarar.bases import BASES, attention_shapes
+from lorarar.benchmarks import ziplora
 from lorarar.benchmarks.forms import cost, dense_coefficients
-from lorarar.benchmarks.machine import interleaved, peak_memory, spread
+from lorarar.benchmarks.machine import interleaved, peak_gpu_memory, peak_memory, spread
 from lorarar.benchmarks.merge_latency import DENSE, main
+from lorarar.benchmarks.report import Report
 from lorarar.benchmarks.training_memory import run_and_watch
 from lorarar.errors import LorararError
 from lorarar.standin import standin_lora
@@ -59,6 +63,29 @@ def test_peak_memory_sees_an_allocation_and_spread_its_times():
     times = interleaved(works, 3, lambda _: None)
     assert order == ["a", "b"] * 3 and all(len(measured) == 3 for measured in times.values())
     assert spread([0.001, 0.003, 0.002]) == {"median_ms": 2.0, "min_ms": 1.0, "max_ms": 3.0}
+
+
+def test_peak_gpu_memory_is_what_the_gpu_has_less_meanwhile(monkeypatch):
+    free = itertools.chain([3_000_000_000, 1_000_000_000], itertools.repeat(2_500_000_000))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (next(free), 4_000_000_000))
+    with peak_gpu_memory() as peak:
+        time.sleep(0.05)
+    assert peak.megabytes == 2000
+
+
+@pytest.mark.parametrize(("published", "scaled"), [(2, False), (4, True)])
+def test_ziplora_is_timed_by_real_steps(published, scaled, monkeypatch):
+    monkeypatch.setattr(ziplora, "STEPS", published)
+    dense = {"name": DENSE, "median_ms": 1.0, "min_ms": 1.0, "max_ms": 1.0}
+    settings = {"base": "mini", "rank": 2, "threads": 1}
+    report = Report("merge_latency", {}, settings, [dense | {"name": "factored"}, dense])
+    ziplora.add_ziplora(report, 2, 8)
+    row = report.rows[-1]
+    assert row["name"].endswith("(scaled)") == scaled
+    assert row["min_ms"] <= row["median_ms"] <= row["max_ms"]
+    assert any("2 real steps" in note and ("scaled to" in note) == scaled for note in report.notes)
+    assert f"factored: {row['median_ms']:.0f} times" in report.notes[-1]
 
 
 def test_the_random_unet_has_the_base_s_projections():

@@ -17,6 +17,7 @@ from lorarar.embedded import EMBEDDED
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
+from lorarar.numeric import psnr
 from lorarar.pipeline import draw, load_pipeline, put_lora
 from lorarar.training.manifest import Manifest, load_manifest
 
@@ -91,8 +92,11 @@ def test_generate_draws_with_embedded_names(tmp_path, monkeypatch):
         picture = tmp_path / f"{method}.png"
         options = ("--method", method, "--steps", 2, "-o", picture)
         assert run(monkeypatch, "generate", *pair, *options) == 0
-    pictures = [imread(tmp_path / f"{method}.png") for method in ("lorarar", "direct")]
-    assert pictures[0].shape == (64, 64, 3) and not np.array_equal(*pictures)
+    half = ("--precision", "bf16", "--steps", 2, "-o", tmp_path / "bf16.png")
+    assert run(monkeypatch, "generate", *pair, *half) == 0
+    whole, plain, rounded = (imread(tmp_path / f"{n}.png") for n in ("lorarar", "direct", "bf16"))
+    assert whole.shape == (64, 64, 3) and not np.array_equal(whole, plain)
+    assert 25 < psnr(rounded, whole) < 60
     assert run(monkeypatch, "generate", *pair, "-o", picture) == 1
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import reference
 import torch
+from accelerate import Accelerator
 from conftest import STYLE
 from diffusers import DDPMScheduler
 from typer.testing import CliRunner
@@ -23,16 +24,16 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
-from lorarar.pipeline import draw, load_pipeline, put_lora
+from lorarar.pipeline import draw, load_onto, load_pipeline, put_lora
 from lorarar.standin_model import standin_pipeline
 from lorarar.training.denoising import add_noise, snr_weights
-from lorarar.training.hypernet import TorchHypernet
+from lorarar.training.hypernet import TorchHypernet, train_hypernet
 from lorarar.training.klora import balances, choose
 from lorarar.training.lora import load_prior
 from lorarar.training.manifest import load_manifest
 from lorarar.training.many import train_many
 from lorarar.training.paired import PairedLinear, attention_projections, factors_of, pairs_of, use
-from lorarar.training.recipes import HypernetRecipe, LoraRecipe
+from lorarar.training.recipes import OBJECTIVES, PRECISIONS, HypernetRecipe, LoraRecipe
 
 
 def _invoke(*arguments):
@@ -148,6 +149,36 @@ def _train_merge_and_draw(model, world):
         net = ("--hypernet", output) if method == "lorarar" else ()
         said = _invoke("generate", *pair, "--method", method, *net, "-o", picture, "--steps", 2)
         assert "merged in" in said and picture.read_bytes()[1:4] == b"PNG"
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_prior_is_drawn_in_any_precision(untrained, tmp_path, precision):
+    """That of the model; its VAE's is always float32."""
+    pipeline = load_onto(torch.device("cpu"), untrained, precision)
+    recipe = LoraRecipe(prior_prompt="a dog", prior_images=1, precision=precision)
+    prior = load_prior(pipeline, recipe, tmp_path, 64)
+    assert len(prior.latents) == 1 and prior.latents.dtype == torch.float32
+    assert prior.words.dtype == pipeline.unet.dtype == getattr(torch, PRECISIONS[precision])
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_accelerator_scales_all_of_a_loss(untrained, world, objective, monkeypatch):
+    """As fp16 needs. Scaled to nothing, it moves nothing."""
+    train_many(untrained, world)
+    manifest = json.loads((world / "manifest.json").read_text())
+    for line in manifest["loras"]:
+        line["phrase"] = "in ink style"
+    (world / "manifest.json").write_text(json.dumps(manifest))
+
+    def offsets(scale):
+        monkeypatch.setattr(Accelerator, "backward", lambda self, loss: (scale * loss).backward())
+        options = {"similarity": 1.0, "objective": objective, "offsets": 0.01}
+        recipe = HypernetRecipe(2, 8, validation_pairs=2, **options)
+        train_hypernet(untrained, world, world / f"{scale}.safetensors", recipe)
+        return load_hypernet(world / f"{scale}.safetensors").offsets.values()
+
+    assert all(offset.any() for offset in offsets(1))
+    assert not any(offset.any() for offset in offsets(0))
 
 
 def _train_on_prompts_that_name_both(options, world):

@@ -22,6 +22,9 @@ class Examples(NamedTuple):
     pooled: Tensor
     sizes: Tensor
 
+    def to(self, device: torch.device) -> "Examples":
+        return Examples(*(part.to(device) for part in self))
+
     def take(self, chosen: Tensor) -> "Examples":
         return Examples(*(part[chosen] for part in self))
 

@@ -17,11 +17,11 @@ from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
 from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
 from lorarar.lora import load_lora
+from lorarar.pipeline import load_onto
 from lorarar.plot import plot_losses
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
-from lorarar.training.loop import LOSSES, STATE, train
-from lorarar.training.lora import prepare_pipeline
+from lorarar.training.loop import LOSSES, STATE, scaler_of, train
 from lorarar.training.manifest import Manifest, check_trained, load_manifest
 from lorarar.training.objective import merge_loss, overlap, together_loss
 from lorarar.training.paired import (
@@ -118,7 +118,7 @@ def train_hypernet(
     check_trained(manifest, held_out=False)
     _check_objective(manifest, recipe)
     accelerator = Accelerator(mixed_precision=recipe.precision)
-    pipeline = prepare_pipeline(model, recipe.precision, accelerator)
+    pipeline = load_onto(accelerator.device, model, recipe.precision)
     side = recipe.side or default_side(pipeline)
     entries = {entry.name: entry for entry in manifest.loras if not entry.held_out}
     listed = {name: load_examples(entry.images, entry.prompt) for name, entry in entries.items()}
@@ -133,6 +133,7 @@ def train_hypernet(
         raise LorararError(f"--predicts {' '.join(recipe.predicts)}: names no layer of this model")
     paired = pair_up(unet, list(shapes))
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    backward = accelerator.backward  # scales losses in fp16
 
     def factors(name: str) -> dict[str, Factors]:
         return factors_of(load_lora(entries[name].file), shapes, accelerator.device)
@@ -155,8 +156,8 @@ def train_hypernet(
     def loss_of(names: Names, m: Mapping[str, Tensor]) -> float:
         with accelerator.autocast():
             if recipe.objective == "together":
-                return together_loss(unet, paired, m, together(names), scheduler)
-            return merge_loss(unet, paired, m, batches(names), scheduler)
+                return together_loss(unet, paired, m, together(names), scheduler, backward)
+            return merge_loss(unet, paired, m, batches(names), scheduler, backward)
 
     def step(index: int) -> float:
         names = training[int(torch.randint(len(training), ()))]
@@ -164,7 +165,7 @@ def train_hypernet(
         leaves = {name: each.detach().requires_grad_() for name, each in m.items()}
         loss = loss_of(names, leaves)
         apart = recipe.similarity * overlap(leaves)
-        apart.backward()
+        backward(apart)
         optimiser.zero_grad()
         torch.autograd.backward(list(m.values()), [leaf.grad for leaf in leaves.values()])
         optimiser.step()
@@ -181,7 +182,7 @@ def train_hypernet(
         return loss
 
     torch.manual_seed(recipe.seed)
-    hypernet: Any = TorchHypernet(predicted, recipe)
+    hypernet: Any = TorchHypernet(predicted, recipe).to(accelerator.device)
     scale_inputs(hypernet, [factors(name) for name in training[0]], predicted)
     groups: list[dict[str, Any]] = [
         {"params": [*hypernet.inputs.parameters(), *hypernet.output.parameters()]},
@@ -193,14 +194,15 @@ def train_hypernet(
     hypernet, optimiser = accelerator.prepare(hypernet, optimiser)
     best = Best()
     work = output.with_name(f"{output.name}.training")
+    parts = {
+        "hypernet": accelerator.unwrap_model(hypernet),
+        "optimiser": optimiser,
+        "schedule": schedule,
+        "best": best,
+    }
     train(
         step,
-        {
-            "hypernet": accelerator.unwrap_model(hypernet),
-            "optimiser": optimiser,
-            "schedule": schedule,
-            "best": best,
-        },
+        parts | scaler_of(accelerator),
         recipe.steps,
         work,
         recipe.seed,

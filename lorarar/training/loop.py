@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
+from accelerate import Accelerator
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lorarar.errors import LorararError
@@ -68,6 +69,11 @@ def train(
                     log.write(done, "validation", validate())
                 if process == 0:
                     _save(parts, folder / STATE, done, seed)
+
+
+def scaler_of(accelerator: Accelerator) -> dict[str, Any]:
+    """The part that scales losses, which fp16 on a GPU has."""
+    return {"scaler": accelerator.scaler} if accelerator.scaler else {}
 
 
 class _Log:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
 from lorarar.lora import Layer, Lora
-from lorarar.pipeline import draw, load_pipeline, save_picture
+from lorarar.pipeline import draw, load_onto, save_picture
 from lorarar.save import save_lora
 from lorarar.training.denoising import (
     Examples,
@@ -26,8 +26,8 @@ from lorarar.training.denoising import (
     without_prompts,
 )
 from lorarar.training.images import Example, load_examples
-from lorarar.training.loop import STATE, train
-from lorarar.training.recipes import PRECISIONS, LoraRecipe
+from lorarar.training.loop import STATE, scaler_of, train
+from lorarar.training.recipes import LoraRecipe
 
 PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
 
@@ -51,7 +51,7 @@ def train_lora(
     refuse_existing(output, force)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     examples = load_examples(images, prompt)
-    pipeline = prepare_pipeline(model, recipe.precision, accelerator)
+    pipeline = load_onto(accelerator.device, model, recipe.precision)
     side = recipe.side or default_side(pipeline)
     work = output.with_name(f"{output.name}.training")
     known = encode(pipeline, examples, side)
@@ -68,13 +68,6 @@ def train_lora(
         lora.metadata = {f"lorarar.{key}": str(value) for key, value in facts.items()}
         save_lora(lora, output, force=force)
         (work / STATE).unlink()
-
-
-def prepare_pipeline(model: str | Path | None, precision: str, accelerator: Accelerator) -> Any:
-    """Load a pipeline onto the accelerator's device, in the precision of what is not trained."""
-    pipeline = load_pipeline(model, getattr(torch, PRECISIONS[precision])).to(accelerator.device)
-    pipeline.vae.to(dtype=torch.float32)  # SDXL's overflows in fp16
-    return pipeline
 
 
 def fit_adapter(
@@ -117,7 +110,7 @@ def fit_adapter(
         optimiser.step()
         return float(accelerator.reduce(off.detach(), "mean"))
 
-    parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser}
+    parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser} | scaler_of(accelerator)
     train(step, parts, recipe.steps, work, recipe.seed, label, process=accelerator.process_index)
     return adapter_of(unet)
 

@@ -1,6 +1,6 @@
 """What makes a merge good: LoRA.rar's and ZipLoRA's objective, one UNet pass at a time."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ def merge_loss(
     m: Mapping[str, Tensor],
     batches: Mapping[str, Examples],
     scheduler: DDPMScheduler,
+    backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
     """Sum over both roles of MSE(UNet + merged, UNet + that LoRA alone) on that LoRA's examples.
 
@@ -37,7 +38,7 @@ def merge_loss(
         use(paired, "merged", m)
         loss = functional.mse_loss(predict(unet, noisy, batches[role]), wanted)
         if torch.is_grad_enabled():
-            loss.backward()
+            backward(loss)
         total += float(loss.detach())
     return total
 
@@ -48,6 +49,7 @@ def together_loss(
     m: Mapping[str, Tensor],
     both: Examples,
     scheduler: DDPMScheduler,
+    backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
     """Error of UNet + merged on prompts that name both, against what both LoRAs alone add up to.
 
@@ -69,7 +71,7 @@ def together_loss(
     lengths = (_square(found) * _square(wanted)).sqrt().clamp_min(TINY)
     loss = (_square(found - wanted) / lengths).mean()
     if torch.is_grad_enabled():
-        loss.backward()
+        backward(loss)
     return float(loss.detach())
 
 

@@ -95,8 +95,8 @@ def factors_of(
 
 
 def _factors(layer: Layer, device: torch.device) -> Factors:
-    up, down = (torch.tensor(np.asarray(part, np.float32), device=device) for part in layer[:2])
-    return up * layer.scale, down
+    up, down = (torch.from_numpy(np.array(part, np.float32)).to(device) for part in layer[:2])
+    return up.mul_(layer.scale), down
 
 
 def pairs_of(content: Mapping[str, Factors], style: Mapping[str, Factors]) -> dict[str, Pair]:

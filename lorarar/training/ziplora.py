@@ -13,7 +13,7 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
 from lorarar.lora import Lora
 from lorarar.merge import Coefficients, weighted_sum
-from lorarar.pipeline import load_pipeline
+from lorarar.pipeline import fastest_device, load_onto
 from lorarar.training.denoising import Examples, default_side, encode
 from lorarar.training.images import load_examples
 from lorarar.training.manifest import load_manifest
@@ -41,7 +41,7 @@ def ziplora(content: Lora, style: Lora, options: "MergeOptions") -> Lora:
 
     Raises LorararError if a LoRA's folder has no manifest that describes it.
     """
-    pipeline = load_pipeline(options.model)
+    pipeline = load_onto(fastest_device(), options.model, options.precision)
     examples = {
         role: examples_of(Path(lora.source), pipeline)
         for role, lora in zip(ROLES, (content, style), strict=True)
