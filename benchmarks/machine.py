@@ -9,9 +9,9 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -44,6 +44,13 @@ def describe() -> dict[str, str | int]:
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
     }
+
+
+def describe_gpu() -> dict[str, str]:
+    """The GPU that torch finds, if any."""
+    import torch
+
+    return {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
 
 
 def _cpu_name() -> str:
@@ -96,20 +103,31 @@ class Peak:
 
 
 @contextmanager
-def peak_memory():
+def peak_memory() -> Iterator[Peak]:
     """Sample the process's private memory (Linux `RssAnon`; mapped files do not count).
 
     Yields a Peak, filled at the end with the most that was held above the start; 0 where the
     system does not tell.
     """
     _return_freed_memory()
-    peak, start, stop = Peak(), private_megabytes(), threading.Event()
+    with _peak_of(private_megabytes) as peak:
+        yield peak
+
+
+def peak_gpu_memory() -> AbstractContextManager[Peak]:
+    """The same of the GPU, whichever processes use it; 0 where there is none."""
+    return _peak_of(gpu_megabytes)
+
+
+@contextmanager
+def _peak_of(megabytes: Callable[[], float]) -> Iterator[Peak]:
+    peak, start, stop = Peak(), megabytes(), threading.Event()
     largest = start
 
     def sample() -> None:
         nonlocal largest
         while not stop.wait(SAMPLE_SECONDS):
-            largest = max(largest, private_megabytes())
+            largest = max(largest, megabytes())
 
     sampler = threading.Thread(target=sample)
     sampler.start()
@@ -118,7 +136,7 @@ def peak_memory():
     finally:
         stop.set()
         sampler.join()
-        largest = max(largest, private_megabytes())
+        largest = max(largest, megabytes())
         peak.megabytes = max(0.0, largest - start)
 
 
@@ -138,6 +156,15 @@ def private_megabytes() -> float:
         if line.startswith("RssAnon"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def gpu_megabytes() -> float:
+    import torch
+
+    if not torch.cuda.is_available():
+        return 0.0
+    free, total = torch.cuda.mem_get_info()
+    return (total - free) / 1e6
 
 
 def alone(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:

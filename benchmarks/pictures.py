@@ -29,10 +29,10 @@ from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.mini.judge import Judge, ask
 from lorarar.mini.things import CLASSES
 from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
-from lorarar.pipeline import draw, put_lora, save_picture
+from lorarar.pipeline import draw, load_onto, put_lora, save_picture
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
-from lorarar.training.lora import fit_adapter, load_prior, prepare_pipeline
+from lorarar.training.lora import fit_adapter, load_prior
 from lorarar.training.manifest import Entry, Manifest
 from lorarar.training.many import recipe_of
 from lorarar.training.objective import together_loss
@@ -255,7 +255,7 @@ def _joint(studio: Studio, content: str, style: str) -> Lora:
     recipe = recipe_of(studio.manifest)
     recipe = replace(recipe, rank=2 * recipe.rank)
     accelerator = Accelerator(mixed_precision=recipe.precision)
-    pipeline = prepare_pipeline(studio.model, recipe.precision, accelerator)
+    pipeline = load_onto(accelerator.device, studio.model, recipe.precision)
     key = Task("joint", content, style).key
     work = studio.folder / "work" / key
     both, label = studio.known(content).beside(studio.known(style)), f"joint: {key}"

@@ -1,6 +1,6 @@
-"""What memory does training take? The real commands on a base's true architecture, random weights.
+"""What memory and time does training take? The real commands on a base's true architecture.
 
-python benchmarks/training_memory.py --base koala-700m
+Its weights are random. python benchmarks/training_memory.py --base koala-700m
 """
 
 import json
@@ -15,14 +15,15 @@ import torch
 import typer
 
 from lorarar.bases import BASES, Base, attention_shapes
-from lorarar.benchmarks.machine import describe, run_and_watch
+from lorarar.benchmarks.machine import describe, describe_gpu, peak_gpu_memory, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
+from lorarar.pipeline import fastest_device
 from lorarar.save import save_lora
 from lorarar.standin import standin_layers
-from lorarar.standin_model import standin_pipeline
+from lorarar.standin_model import standin_rest, standin_unet
 from lorarar.training.images import write_examples
 from lorarar.training.manifest import FORMAT
 
@@ -30,18 +31,22 @@ BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[m
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
 NOTE = (
     "peak: most memory the whole command held, loading included, with gradient checkpointing, "
-    "bfloat16 and batch 1; train-lora holds one LoRA with its optimiser, train two LoRAs and H."
+    "bfloat16 and batch 1; train-lora holds one LoRA with its optimiser, train two LoRAs and H; "
+    "gpu: with what CUDA itself takes; step: what each after the first adds to the command."
 )
 
 
 def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[dict]:
-    """Run `train-lora` and `train` on a stand-in of the base."""
+    """Run `train-lora` and `train` on a stand-in of the base, for one step and for `steps`."""
     model = folder / "model"
-    pipeline = standin_pipeline(BASES[name], torch.bfloat16, side // 8)
-    parameters = sum(weight.numel() for weight in pipeline.unet.parameters())
+    base, dtype = BASES[name], torch.bfloat16
+    unet = standin_unet(base, dtype, side // 8, fastest_device())
+    parameters = sum(weight.numel() for weight in unet.parameters())
+    pipeline = standin_rest(base, unet, dtype, side // 8)
     pipeline.save_pretrained(model)
-    del pipeline
-    write_loras(folder, BASES[name], rank)
+    del pipeline, unet
+    torch.cuda.empty_cache()
+    write_loras(folder, base, rank)
     common = ["--model", str(model), "--side", str(side), "--precision", "bf16", "--checkpointing"]
     commands = {
         "train-lora": [
@@ -53,15 +58,19 @@ def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[d
     rows = []
     for command, options in commands.items():
         output = str(folder / f"{command}.safetensors")
-        arguments = [command, *common, *options, "-o", output, "--steps", str(steps)]
-        seconds, gigabytes = run_and_watch([sys.executable, "-m", "lorarar", *arguments])
+        whole = [sys.executable, "-m", "lorarar", command, *common, *options, "-o", output]
+        short, _ = run_and_watch([*whole, "--steps", "1"])
+        with peak_gpu_memory() as gpu:
+            seconds, gigabytes = run_and_watch([*whole, "--steps", str(steps), "--force"])
         rows.append(
             {
                 "name": f"{command}, {name}",
                 "unet_parameters_m": parameters / 1e6,
                 "unet_gb": parameters * 2 / 1e9,
                 "peak_gb": gigabytes,
+                "peak_gpu_gb": gpu.megabytes / 1e3 or None,
                 "command_s": seconds,
+                "step_s": (seconds - short) / (steps - 1),
             }
         )
     return rows
@@ -85,14 +94,16 @@ def main(
     base: BaseName = BaseName["koala-700m"],
     side: Annotated[int, typer.Option(min=64, help="pixels")] = 256,
     rank: Annotated[int, typer.Option(min=1)] = 64,
-    steps: Annotated[int, typer.Option(min=1)] = 2,
+    steps: Annotated[int, typer.Option(min=2)] = 3,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
-    """Measure the memory that both training commands take."""
+    """Measure the memory that both training commands take, and the time of their steps."""
     with tempfile.TemporaryDirectory() as folder:
         rows = measure(base.value, side, rank, steps, Path(folder))
     settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
-    report = Report("training_memory", describe(), settings | {"dtype": "bf16"}, rows, [NOTE])
+    report = Report(
+        "training_memory", describe() | describe_gpu(), settings | {"dtype": "bf16"}, rows, [NOTE]
+    )
     publish(report, make_console(), json)
 
 

@@ -11,8 +11,10 @@ import torch
 from diffusers import DDPMScheduler
 
 from lorarar.bases import BASES
+from lorarar.benchmarks.machine import describe_gpu, peak_gpu_memory
 from lorarar.benchmarks.report import Report
 from lorarar.hypernet import ROLES
+from lorarar.pipeline import fastest_device
 from lorarar.standin import standin_lora
 from lorarar.standin_model import standin_unet
 from lorarar.training.denoising import Examples
@@ -22,12 +24,18 @@ TOKENS = 77
 
 
 def add_ziplora(report: Report, steps: int, latents: int) -> None:
-    """Time `steps` real steps and add a row for 100 of them, scaled, and a note saying so."""
+    """Time `steps` real steps; add a row for 100 of them, and a note.
+
+    On a GPU, if there is one; on a CPU with gradient checkpointing, as memory is scarcer there.
+    """
     base, rank, dtype = report.settings["base"], report.settings["rank"], torch.bfloat16
     torch.set_num_threads(report.settings["threads"])
-    unet = standin_unet(BASES[base], dtype)
-    unet.enable_gradient_checkpointing()
-    unet.train()
+    device = fastest_device()
+    unet = standin_unet(BASES[base], dtype, latents, device)
+    on_gpu = device.type != "cpu"
+    if not on_gpu:
+        unet.enable_gradient_checkpointing()
+    report.machine |= describe_gpu()
     torch.manual_seed(1)
     examples = {
         role: Examples(
@@ -35,27 +43,29 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
             torch.randn(1, TOKENS, BASES[base].cross_attention, dtype=dtype),
             torch.randn(1, BASES[base].pooled, dtype=dtype),
             torch.ones(1, 6, dtype=dtype),
-        )
+        ).to(device)
         for role in ROLES
     }
     ended = [time.perf_counter()]
-    optimise(
-        unet,
-        DDPMScheduler(),
-        standin_lora(base, rank, 1),
-        standin_lora(base, rank, 2),
-        examples,
-        lambda: ended.append(time.perf_counter()),
-        steps,
-    )
+    with peak_gpu_memory() as gpu:
+        optimise(
+            unet,
+            DDPMScheduler(),
+            standin_lora(base, rank, 1),
+            standin_lora(base, rank, 2),
+            examples,
+            lambda: ended.append(time.perf_counter()),
+            steps,
+        )
     times = [(after - before) * 1e3 for before, after in pairwise(ended)]
     parameters = sum(weight.numel() for weight in unet.parameters()) / 1e6
     dense = next(row for row in report.rows if row["name"].startswith("dense"))
-    whole = statistics.median(times) * STEPS
+    scaled = steps != STEPS
+    whole = statistics.median(times) * STEPS if scaled else sum(times)
     report.rows.append(
         dict.fromkeys(dense)
         | {
-            "name": f"ZipLoRA, {STEPS} steps (scaled)",
+            "name": f"ZipLoRA, {STEPS} steps{' (scaled)' if scaled else ''}",
             "median_ms": whole,
             "min_ms": min(times) * STEPS,
             "max_ms": max(times) * STEPS,
@@ -63,10 +73,12 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
         }
     )
     report.notes.append(
-        f"ZipLoRA: {steps} real steps of {statistics.median(times) / 1e3:.1f} s each on a UNet of "
+        f"ZipLoRA: {steps} real steps of {statistics.median(times) / 1e3:.2f} s each on a UNet of "
         f"{parameters:.0f} M parameters ({base}, random weights, bfloat16, {latents}x{latents} "
-        f"latents = {8 * latents} px, gradient checkpointing), scaled to {STEPS} steps; "
-        "the published setting is 1024 px, where a step costs more."
+        f"latents = {8 * latents} px"
+        + (f", {gpu.megabytes / 1e3:.1f} GB of GPU)" if on_gpu else ", gradient checkpointing)")
+        + f", scaled to {STEPS} steps" * scaled
+        + "; the published setting is 1024 px, where a step costs more." * (latents < 128)
     )
     for row in report.rows:
         if row["name"].startswith(("factored", "prepared")):
