@@ -76,7 +76,11 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
         f"ZipLoRA: {steps} real steps of {statistics.median(times) / 1e3:.2f} s each on a UNet of "
         f"{parameters:.0f} M parameters ({base}, random weights, bfloat16, {latents}x{latents} "
         f"latents = {8 * latents} px"
-        + (f", {gpu.megabytes / 1e3:.1f} GB of GPU)" if on_gpu else ", gradient checkpointing)")
+        + (
+            f", {gpu.megabytes / 1e3:.1f} GB of the GPU beside it)"
+            if on_gpu
+            else ", gradient checkpointing)"
+        )
         + f", scaled to {STEPS} steps" * scaled
         + "; the published setting is 1024 px, where a step costs more." * (latents < 128)
     )
