@@ -13,6 +13,7 @@ from rich.table import Table
 
 from lorarar.cli_device import device
 from lorarar.cli_training import Force, Kind, Model, Output, Precision, training
+from lorarar.demo_exports import exported_beside
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
@@ -220,9 +221,9 @@ def demo(
     engines = output.with_stem(f"{output.stem}-engines")
     for path in (output, engines):
         refuse_existing(path, force)
-    from lorarar.demo import exported_beside, run_demo, run_engines
-
     with exported_beside("executorch") as slow:
+        from lorarar.demo import run_demo, run_engines
+
         run_demo(output, force, console)
         with exported_beside("onnxruntime") as quick:
             run_engines([quick, slow], engines, force, console)

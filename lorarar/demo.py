@@ -1,13 +1,6 @@
 """`lorarar demo`: held-out pairs of the small world, merged and drawn; then one by each engine."""
 
-import os
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +9,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from lorarar.embedded import HYPERNET, LORAS, NAME, find_lora
-from lorarar.errors import LorararError
+from lorarar.demo_exports import Export
+from lorarar.embedded import HYPERNET, LORAS, find_lora
 from lorarar.generate import merged_into
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.lora import load_lora
@@ -32,9 +25,6 @@ from lorarar.training.manifest import load_manifest
 
 METHODS = ("direct", "lorarar")
 PLACE, SEED = "on grass", 0
-ENGINES = {"onnxruntime": ("onnx", "int8"), "executorch": ("executorch", "none")}
-# More threads than cores wait for each other: drawing took eight times as long.
-ONE_THREAD = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def run_demo(output: Path, force: bool, console: Console) -> None:
@@ -73,39 +63,6 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
 def _prompts_alone(content: str, style: str) -> tuple[str, str]:
     kind = SUBJECTS[content].kind
     return describe(f"{content} {kind}", PLACE), describe(f"red {kind}", PLACE, style)
-
-
-@dataclass(frozen=True)
-class Export:
-    """A process that writes an engine's folder; said: what it prints."""
-
-    engine: str
-    folder: Path
-    said: Path
-    process: subprocess.Popen
-
-    def wait(self) -> None:
-        """Raises LorararError if it fails."""
-        if self.process.wait():
-            said = self.said.read_text().strip()[-500:]
-            raise LorararError(f"exporting for {self.engine} failed: {said}")
-
-
-@contextmanager
-def exported_beside(engine: str) -> Iterator[Export]:
-    """Export the embedded model for an engine, in a process of its own meanwhile."""
-    form, quantize = ENGINES[engine]
-    with tempfile.TemporaryDirectory() as name:
-        folder, said = Path(name, engine), Path(name, "said")
-        command = [sys.executable, "-m", f"lorarar.export.to_{form}", "--model", NAME]
-        command += ["--quantize", quantize, "-o", str(folder)]
-        with open(said, "w") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=file, env=ONE_THREAD)
-        try:
-            yield Export(engine, folder, said, process)
-        finally:
-            process.kill()
-            process.wait()
 
 
 def run_engines(exports: list[Export], output: Path, force: bool, console: Console) -> None:

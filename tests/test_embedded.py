@@ -11,8 +11,9 @@ from diffusers import StableDiffusionXLPipeline
 from matplotlib.image import imread
 from test_cli import run
 
-from lorarar import demo, load_hypernet, load_lora, merge
+from lorarar import cli, demo, load_hypernet, load_lora, merge
 from lorarar.benchmarks.pictures import Task, prompts_of
+from lorarar.demo_exports import Export
 from lorarar.embedded import EMBEDDED
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
@@ -115,8 +116,8 @@ def test_demo_draws_a_labelled_grid_and_prints_timings(
 
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
     done = subprocess.Popen([sys.executable, "-c", "pass"])
-    exported = demo.Export("onnxruntime", exported_int8, tmp_path / "said", done)
-    monkeypatch.setattr(demo, "exported_beside", lambda engine: nullcontext(exported))
+    exported = Export("onnxruntime", exported_int8, tmp_path / "said", done)
+    monkeypatch.setattr(cli, "exported_beside", lambda engine: nullcontext(exported))
     output = tmp_path / "demo.png"
     assert run(monkeypatch, "demo", "-o", output) == 0
     said = capsys.readouterr().out
