@@ -1,6 +1,5 @@
 """The command line: parse, call the library, print."""
 
-import sys
 import time
 from enum import StrEnum
 from functools import partial
@@ -13,6 +12,7 @@ from rich.table import Table
 
 from lorarar.cli_device import device
 from lorarar.cli_training import Force, Kind, Model, Output, Precision, training
+from lorarar.command import run_app
 from lorarar.demo_exports import exported_beside
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
@@ -230,9 +230,5 @@ def demo(
 
 
 def app() -> None:
-    """Run a command; bad input ends in one line on stderr and exit code 1."""
-    try:
-        cli()
-    except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(1)
+    """Run a command of `lorarar`."""
+    run_app(cli)

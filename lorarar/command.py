@@ -2,20 +2,35 @@
 
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from lorarar.errors import LorararError
 
+LESS_MEMORY = (
+    "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
+    "or set CUDA_VISIBLE_DEVICES= to use no GPU"
+)
+
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command; a LorararError ends in one line on stderr and exit code 1."""
+    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1."""
     try:
         app()
     except LorararError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, soft_wrap=True)
-        sys.exit(1)
+        _stop(str(error))
+    except RuntimeError as error:
+        torch = sys.modules.get("torch")  # which commands that need no torch do not import
+        if not torch or not isinstance(error, torch.OutOfMemoryError):
+            raise
+        _stop(f"{str(error).splitlines()[0]}; {LESS_MEMORY}")
+
+
+def _stop(message: str) -> NoReturn:
+    Console(stderr=True).print(f"error: {message}", markup=False, soft_wrap=True)
+    sys.exit(1)
 
 
 def run_script(command: Callable[..., None]) -> None:

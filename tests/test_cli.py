@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 import reference
+import torch
 
-from lorarar import Hypernet, load_lora, merge, save_hypernet, save_lora
+from lorarar import Hypernet, cli, load_lora, merge, save_hypernet, save_lora
 from lorarar.cli import app
 from lorarar.standin import standin_lora
 
@@ -139,3 +140,21 @@ assert not heavy, heavy
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert (tmp_path / "o").exists()
+
+
+def test_a_full_gpu_ends_in_one_line_and_other_errors_as_they_are(monkeypatch, capsys):
+    inspect = ("inspect", "lora.safetensors")
+
+    def fail(error):
+        def load(path):
+            raise error
+
+        monkeypatch.setattr(cli, "load_lora", load)
+
+    fail(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee also"))
+    assert run(monkeypatch, *inspect) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "Tried to allocate 2 GiB" in line and "--precision bf16" in line
+    fail(RuntimeError("a mistake of ours"))
+    with pytest.raises(RuntimeError, match="of ours"):
+        app()
