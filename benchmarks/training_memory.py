@@ -1,6 +1,6 @@
 """What memory and time does training take? The real commands on a base's true architecture.
 
-Its weights are random. python benchmarks/training_memory.py --base koala-700m
+python benchmarks/training_memory.py --base koala-700m
 """
 
 import json
