@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -116,7 +116,9 @@ def peak_memory() -> Iterator[Peak]:
 
 def peak_gpu_memory() -> AbstractContextManager[Peak]:
     """The same of the GPU, whichever processes use it; 0 where there is none."""
-    return _peak_of(gpu_megabytes)
+    import torch
+
+    return _peak_of(gpu_megabytes) if torch.cuda.is_available() else nullcontext(Peak())
 
 
 @contextmanager
@@ -161,8 +163,6 @@ def private_megabytes() -> float:
 def gpu_megabytes() -> float:
     import torch
 
-    if not torch.cuda.is_available():
-        return 0.0
     free, total = torch.cuda.mem_get_info()
     return (total - free) / 1e6
 

@@ -23,7 +23,7 @@ from lorarar.mini.world import SUBJECTS, draw, random_scene
 from lorarar.pipeline import fastest_device
 from lorarar.save import save_lora
 from lorarar.standin import standin_layers
-from lorarar.standin_model import standin_rest, standin_unet
+from lorarar.standin_model import standin_pipeline
 from lorarar.training.images import write_examples
 from lorarar.training.manifest import FORMAT
 
@@ -39,14 +39,12 @@ NOTE = (
 def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[dict]:
     """Run `train-lora` and `train` on a stand-in of the base, for one step and for `steps`."""
     model = folder / "model"
-    base, dtype = BASES[name], torch.bfloat16
-    unet = standin_unet(base, dtype, side // 8, fastest_device())
-    parameters = sum(weight.numel() for weight in unet.parameters())
-    pipeline = standin_rest(base, unet, dtype, side // 8)
+    pipeline = standin_pipeline(BASES[name], torch.bfloat16, side // 8, fastest_device())
+    parameters = sum(weight.numel() for weight in pipeline.unet.parameters())
     pipeline.save_pretrained(model)
-    del pipeline, unet
+    del pipeline
     torch.cuda.empty_cache()
-    write_loras(folder, base, rank)
+    write_loras(folder, BASES[name], rank)
     common = ["--model", str(model), "--side", str(side), "--precision", "bf16", "--checkpointing"]
     commands = {
         "train-lora": [

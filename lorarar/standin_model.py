@@ -27,12 +27,14 @@ def standin_unet(
     return unet
 
 
-def standin_pipeline(base: Base, dtype: torch.dtype, side: int = 128) -> StableDiffusionXLPipeline:
+def standin_pipeline(
+    base: Base, dtype: torch.dtype, side: int = 128, device: torch.device | str = "cpu"
+) -> StableDiffusionXLPipeline:
     """Build a pipeline with this UNet, shallow text encoders of the right widths and a small VAE.
 
-    side: of the UNet's latents, an eighth of the picture's.
+    side: of the UNet's latents, an eighth of the picture's. device: the UNet's.
     """
-    return standin_rest(base, standin_unet(base, dtype, side), dtype, side)
+    return standin_rest(base, standin_unet(base, dtype, side, device), dtype, side)
 
 
 def standin_rest(base: Base, unet: Any, dtype: torch.dtype, side: int) -> StableDiffusionXLPipeline:

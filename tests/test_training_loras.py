@@ -165,10 +165,7 @@ def test_a_prior_is_drawn_in_any_precision(untrained, tmp_path, precision):
 def test_the_accelerator_scales_all_of_a_loss(untrained, world, objective, monkeypatch):
     """As fp16 needs. Scaled to nothing, it moves nothing."""
     train_many(untrained, world)
-    manifest = json.loads((world / "manifest.json").read_text())
-    for line in manifest["loras"]:
-        line["phrase"] = "in ink style"
-    (world / "manifest.json").write_text(json.dumps(manifest))
+    _give_phrases(world)
 
     def offsets(scale):
         monkeypatch.setattr(Accelerator, "backward", lambda self, loss: (scale * loss).backward())
@@ -181,6 +178,14 @@ def test_the_accelerator_scales_all_of_a_loss(untrained, world, objective, monke
     assert not any(offset.any() for offset in offsets(0))
 
 
+def _give_phrases(world):
+    manifest = json.loads((world / "manifest.json").read_text())
+    for line in manifest["loras"]:
+        if line["kind"] == "style":
+            line["phrase"] = f"in {line['file']} style"
+    (world / "manifest.json").write_text(json.dumps(manifest))
+
+
 def _train_on_prompts_that_name_both(options, world):
     """The style LoRAs need a phrase for that; every layer gets an offset."""
     beyond = ("--objective", "together", "--offsets", 0.1, "--decay", "--steps", 4)
@@ -188,11 +193,7 @@ def _train_on_prompts_that_name_both(options, world):
         cli, list(map(str, ("train", *options, *beyond, "-o", world / "x.safetensors")))
     )
     assert done.exit_code == 1 and 'add "phrase"' in str(done.exception)
-    manifest = json.loads((world / "manifest.json").read_text())
-    for line in manifest["loras"]:
-        if line["kind"] == "style":
-            line["phrase"] = f"in {line['file']} style"
-    (world / "manifest.json").write_text(json.dumps(manifest))
+    _give_phrases(world)
     _invoke("train", *options, *beyond, "-o", world / "both.safetensors")
     net = load_hypernet(world / "both.safetensors")
     assert net.offsets and all(np.any(offset) for offset in net.offsets.values())
