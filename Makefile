@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint typed
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -11,10 +11,15 @@ BIN := .venv/bin
 demo: .venv/ready
 	$(BIN)/lorarar demo --force
 
-lint: .venv/ready
+# The package as it is imported, with its four folders, for tools that read files.
+typed:
+	rm -rf build/typed && mkdir -p build/typed/lorarar
+	ln -s $(CURDIR)/lorarar/* $(CURDIR)/export $(CURDIR)/runtime $(CURDIR)/benchmarks build/typed/lorarar
+
+lint: .venv/ready typed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	cd build/typed && $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p lorarar
 
 test: .venv/ready lint
 	$(BIN)/pytest -q -n 2 --dist loadfile

@@ -17,13 +17,13 @@ import torch
 import typer
 from executorch.runtime import Runtime
 
+from lorarar.artefacts.pipeline import Stage, read_manifest
 from lorarar.benchmarks.machine import describe, seconds
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.errors import LorararError
 from lorarar.export.slots import factor_names
 from lorarar.parallel import cores
-from lorarar.pipeline_format import Stage, read_pipeline
 from lorarar.runtime.backends import Tensors
 from lorarar.runtime.backends.executorch import open_stage
 
@@ -101,7 +101,7 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Call a UNet's programs one after another, from C++, from Python, and by the runtime."""
-    stages = read_pipeline(exported).parts["unet"]
+    stages = read_manifest(exported).parts["unet"]
     files = [exported / stage.file for stage in stages]
     feeds = [zeros_for(stage, rank) for stage in stages]
     bare, whole = called_from_python(files, stages, feeds, threads, rounds)

@@ -24,8 +24,8 @@ from lorarar.export.source import open_model
 from lorarar.hypernet import ROLES, load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
-from lorarar.runtime.factors import factors_of
 from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.slots import slot_factors
 from lorarar.save import save_lora
 from lorarar.standin import standin_lora, write_standins
 
@@ -33,8 +33,8 @@ NOTES = [
     "peak: most memory the whole export held, mapped files included; error: of one step, relative "
     "to torch in float32 with the same weights, both with the LoRA.",
     "step: batch 1, median of the rounds, without and with a merged LoRA on every attention "
-    "projection, and with a content and a style LoRA of half its rank in their seats.",
-    "swap: two prepared LoRAs merged into these seats, first from files never opened before, then "
+    "projection, and with a content and a style LoRA of half its rank in their slots.",
+    "swap: two prepared LoRAs merged into these slots, first from files never opened before, then "
     "from open ones (median); the pages of both are in memory.",
 ]
 SWAPS = 9
@@ -95,7 +95,7 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     pipeline = Pipeline.load(folder, threads=setting.threads, check_hashes=False)
     loaded = time.perf_counter() - started
     ((_, run),) = pipeline.parts["unet"]
-    merged = factors_of(lora, pipeline.manifest, str(folder))
+    merged = slot_factors(lora, pipeline.manifest, str(folder))
     found = run(stored | merged)["out_sample"]
     pipeline.set_pair(*given.pair)  # its pages are read from the disk
     pipeline.forget()

@@ -13,20 +13,21 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.pipeline import read_manifest
+from lorarar.artefacts.training import load_manifest
 from lorarar.benchmarks.machine import alone, describe
 from lorarar.benchmarks.pictures import GUIDANCE, STEPS, Task, prompts_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.embedded import EMBEDDED, HYPERNET, LORAS, find_lora
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.mini.judge import ask, load_judge
 from lorarar.numeric import psnr
-from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
-from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.training.manifest import load_manifest
 
 SAME = 99.0  # dB, where nothing differs
 NOTES = [
@@ -64,7 +65,7 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
 
 def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) -> list[np.ndarray]:
     """The same by an exported pipeline."""
-    pipeline = Pipeline.load(folder, BACKENDS[read_pipeline(folder).engine], threads)
+    pipeline = Pipeline.load(folder, FORMATS[read_manifest(folder).engine].engine, threads)
     drawn = []
     for task, prompts in track(work, folder.name, console=Console(stderr=True)):
         if task.content and task.style:
@@ -122,7 +123,7 @@ def main(
     wanted = by_torch(work)
     rows = [judged("torch, float32", work, wanted, wanted, None)]
     for folder in exported:
-        size = sum(size for size, _ in read_pipeline(folder).files.values()) / 1e6
+        size = sum(size for size, _ in read_manifest(folder).files.values()) / 1e6
         drawn, _ = alone(by_export, work, folder, threads)
         rows.append(judged(folder.name, work, drawn, wanted, size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}

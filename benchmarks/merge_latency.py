@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,8 @@ import typer
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
+from lorarar.artefacts.formats import FORMAT_OF, FORMATS
+from lorarar.artefacts.merger import DTYPES
 from lorarar.bases import BASES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
@@ -27,7 +28,6 @@ from lorarar.command import run_script
 from lorarar.hypernet import ROLES, Hypernet, load_hypernet
 from lorarar.lora import Lora
 from lorarar.merge_files import merge_files
-from lorarar.merger_format import DTYPES
 from lorarar.prepare import LEVELS, prepare
 from lorarar.runtime import BACKENDS, Merger, load_merger
 from lorarar.standin import standin_lora, write_standins
@@ -35,11 +35,6 @@ from lorarar.standin import standin_lora, write_standins
 Backend = StrEnum("Backend", {name: name for name in BACKENDS})  # type: ignore[misc]
 BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 Dtype = StrEnum("Dtype", {name: name for name in DTYPES})  # type: ignore[misc]
-EXPORTS = {
-    "onnxruntime": ("to_onnx", "merger.onnx"),
-    "executorch": ("to_executorch", "merger.pte"),
-    "coreml": ("to_coreml", "merger.mlpackage"),
-}
 DENSE = "dense, as published"
 NOTES = [
     "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
@@ -153,12 +148,14 @@ def open_merger(
     backend: str, hypernet: Hypernet, checkpoint: Path, dtype: str, threads: int
 ) -> Merger:
     """Export the hypernetwork beside its checkpoint for the backend, if it needs that."""
-    if backend not in EXPORTS:
+    name = FORMAT_OF.get(backend)
+    if name is None:
         return load_merger(checkpoint, backend, threads)
-    module, name = EXPORTS[backend]
-    exporter = import_module(f"lorarar.export.{module}")
-    exporter.export_hypernet(hypernet, checkpoint.with_name(name), dtype)
-    return load_merger(checkpoint.with_name(name), backend, threads)
+    from lorarar.export.options import export_hypernet
+
+    path = checkpoint.with_name(FORMATS[name].merger)
+    export_hypernet(name, hypernet, path, dtype)
+    return load_merger(path, backend, threads)
 
 
 def copy_durably(*files: Path) -> None:

@@ -19,8 +19,11 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from lorarar.artefacts.training import Entry, TrainingManifest
+from lorarar.diffusion.generate import Ready, merged_into
+from lorarar.diffusion.pipeline import draw, load_onto, put_lora, save_picture
+from lorarar.diffusion.two_loras import PairedLinear
 from lorarar.errors import LorararError
-from lorarar.generate import Ready, merged_into
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
@@ -29,14 +32,11 @@ from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.mini.judge import Judge, ask
 from lorarar.mini.things import CLASSES
 from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
-from lorarar.pipeline import draw, load_onto, put_lora, save_picture
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
 from lorarar.training.lora import fit_adapter, load_prior
-from lorarar.training.manifest import Entry, Manifest
 from lorarar.training.many import recipe_of
 from lorarar.training.objective import together_loss
-from lorarar.training.paired import PairedLinear
 from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
 from lorarar.training.ziplora import descend, optimise
 
@@ -80,7 +80,7 @@ class Studio:
     folder: Path
     model: str | Path | None
     pipeline: StableDiffusionXLPipeline
-    manifest: Manifest
+    manifest: TrainingManifest
     hypernet: Hypernet
     judge: Judge
     images: int
@@ -116,7 +116,7 @@ class Studio:
         return load_prior(self.pipeline, recipe, work, default_side(self.pipeline))
 
 
-def tasks_of(way: str, manifest: Manifest) -> list[Task]:
+def tasks_of(way: str, manifest: TrainingManifest) -> list[Task]:
     """List what `way` has to draw of the held-out LoRAs."""
     content, style = ([e.name for e in manifest.of(kind, True)] for kind in ("content", "style"))
     pairs: dict[str, Any] = {

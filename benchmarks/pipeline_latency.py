@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.pipeline import read_manifest
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
@@ -24,7 +26,6 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
@@ -72,7 +73,7 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
     """`lorarar.runtime` on an exported folder."""
     from lorarar.runtime.pipeline import Pipeline
 
-    backend = BACKENDS[read_pipeline(folder).engine]
+    backend = FORMATS[read_manifest(folder).engine].engine
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, backend, setting.threads, check_hashes=False)
     row = {"load_ms": _since(started)}
@@ -98,7 +99,7 @@ def torch_and_peft(setting: Setting) -> dict[str, Any]:
     """diffusers' own pipeline in float32, LoRAs fused by peft."""
     import torch
 
-    from lorarar.pipeline import load_pipeline
+    from lorarar.diffusion.pipeline import load_pipeline
 
     torch.set_num_threads(setting.threads)
     started = time.perf_counter()
@@ -154,7 +155,7 @@ def openvino(setting: Setting, folder: Path) -> dict[str, Any]:
     core = Core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
     row = {"load_ms": _since(started)}
-    pipeline = read_pipeline(folder)
+    pipeline = read_manifest(folder)
     dynamic = 2, pipeline.tokens, pipeline.side, pipeline.side  # batch, tokens, height and width
     feeds = {
         name: np.ones([size or dynamic[axis] for axis, size in enumerate(shape)], dtype)
@@ -207,7 +208,7 @@ def export_all(parent: Path) -> dict[str, Path]:
         arguments = ["--model", NAME, "--quantize", quantize, "-o", str(folder)]
         if not folder.exists():
             run_and_watch([sys.executable, str(script), *arguments])
-        folders[f"{BACKENDS[form]}, {quantize}"] = folder
+        folders[f"{FORMATS[form].engine}, {quantize}"] = folder
     return folders
 
 

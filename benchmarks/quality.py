@@ -12,17 +12,17 @@ import torch
 import typer
 from matplotlib.image import imread
 
+from lorarar.artefacts.training import check_trained, load_manifest
 from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import SINGLE, WAYS, Result, Studio, Task, measure, tasks_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
-from lorarar.pipeline import load_pipeline
 from lorarar.plot import plot_pictures
-from lorarar.training.manifest import check_trained, load_manifest
 
 RESAMPLES = 10_000
 GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "optimised", "lorarar")

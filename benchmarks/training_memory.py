@@ -14,18 +14,18 @@ import numpy as np
 import torch
 import typer
 
+from lorarar.artefacts.training import TRAINING_FORMAT
 from lorarar.bases import BASES, Base, attention_shapes
 from lorarar.benchmarks.machine import describe, describe_gpu, peak_gpu_memory, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import fastest_device
+from lorarar.diffusion.standin import standin_pipeline
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
-from lorarar.pipeline import fastest_device
 from lorarar.save import save_lora
 from lorarar.standin import standin_layers
-from lorarar.standin_model import standin_pipeline
 from lorarar.training.images import write_examples
-from lorarar.training.manifest import FORMAT
 
 BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
@@ -85,7 +85,7 @@ def write_loras(folder: Path, base: Base, rank: int) -> None:
             save_lora(Lora(layers), folder / f"{name}.safetensors")
             line = {"file": f"{name}.safetensors", "kind": kind, "images": "images", "prompt": name}
             loras.append(line)
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "loras": loras}))
+    (folder / "manifest.json").write_text(json.dumps({"format": TRAINING_FORMAT, "loras": loras}))
 
 
 def main(

@@ -13,10 +13,10 @@ from diffusers import DDPMScheduler
 from lorarar.bases import BASES
 from lorarar.benchmarks.machine import describe_gpu
 from lorarar.benchmarks.report import Report
+from lorarar.diffusion.pipeline import fastest_device
+from lorarar.diffusion.standin import standin_unet
 from lorarar.hypernet import ROLES
-from lorarar.pipeline import fastest_device
 from lorarar.standin import standin_lora
-from lorarar.standin_model import standin_unet
 from lorarar.training.denoising import Examples
 from lorarar.training.ziplora import STEPS, optimise
 

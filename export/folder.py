@@ -8,14 +8,14 @@ from pathlib import Path
 
 from rich.table import Table
 
+from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.pipeline import PipelineManifest, Stage, hash_files
 from lorarar.bases import base_of
 from lorarar.errors import LorararError
-from lorarar.export.artefact import console
 from lorarar.export.parts import ENCODERS, Model, pixels_per_latent
-from lorarar.export.slots import LARGEST_RANK
-from lorarar.pipeline_format import Pipeline, Stage, hash_files
+from lorarar.export.report import console
 
-WriteMerger = Callable[[Path], object]  # adds the exported hypernetwork at this path
+WriteMerger = Callable[[Path], object]  # adds the exported hypernetwork to this folder
 COPIED = ("model_index.json", "scheduler", "tokenizer", "tokenizer_2")
 
 
@@ -71,7 +71,7 @@ def write_manifest(
         {layer: shape for stage in parts["unet"] for layer, shape in stage.layers.items()}
     )
     assert base is not None  # slots_of has refused all others
-    Pipeline(
+    PipelineManifest(
         engine,
         quantize,
         base,

@@ -6,12 +6,12 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.pipeline import slot_inputs
 from lorarar.bases import BASES, SHAPES, Shape, base_of
 from lorarar.errors import LorararError
-from lorarar.pipeline_format import seat_inputs
 
 EXAMPLE_RANK = 3
-LARGEST_RANK = 512
 
 
 class SlottedUNet(nn.Module):
@@ -78,7 +78,7 @@ def slots_of(unet: nn.Module, source: object) -> dict[str, Shape]:
 
 def factor_names(slots: dict[str, Shape]) -> Iterator[str]:
     for name in slots:
-        down, up, _ = seat_inputs(name)
+        down, up, _ = slot_inputs(name)
         yield from (down, up)
 
 

@@ -13,11 +13,11 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from lorarar import embedded
 from lorarar.bases import BASES, unet_config
+from lorarar.diffusion.standin import standin_rest
 from lorarar.errors import LorararError
 from lorarar.export.parts import Model
 from lorarar.export.weights import folder_weights, random_weights
 from lorarar.files import sha256
-from lorarar.standin_model import standin_rest
 
 SEED = 0
 

@@ -13,6 +13,7 @@ import numpy as np
 from lorarar.bases import SHAPES, base_of
 from lorarar.errors import LorararError
 from lorarar.files import Array, read_safetensors
+from lorarar.numeric import all_finite
 
 CANONICAL = re.compile(r"(unet|text_encoder|text_encoder_2)\.(.+)\.(lora_A\.weight|lora_B\.weight)")
 FEATURES = (".features", ".feature_scales")  # of a prepared file, see lorarar/prepare.py
@@ -115,7 +116,7 @@ def load_lora(path: str | Path, canonical_only: bool = False) -> Lora:
             f"{path}: not in the canonical layout; run: lorarar convert {path.name} -o OUT"
         )
     else:
-        from lorarar.conventions import canonical_names
+        from lorarar.lora_names import canonical_names
 
         names = canonical_names(plain, path)
     layers = _pair(names, tensors, config, path)
@@ -258,6 +259,20 @@ def _check_factors(name: str, up: np.ndarray, down: np.ndarray, path: Path) -> N
             raise LorararError(
                 f"{path}: layer '{name}' has {part.dtype} weights; save them as F32, F16 or BF16"
             )
+
+
+def refuse_bad_weights(result: np.ndarray, name: str, *loras: Lora) -> np.ndarray:
+    """Return `result`; raise LorararError, naming the file to blame, if it is not finite."""
+    if all_finite(result):
+        return result
+    for lora in loras:
+        if name in lora.layers and not all(
+            all_finite(np.asarray(factor)) for factor in lora.layers[name][:2]
+        ):
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has NaN or infinite weights; get it again"
+            )
+    raise LorararError(f"layer '{name}' overflows {result.dtype.name}; use smaller scales")
 
 
 def attention_layers(layers: Mapping[str, Layer]) -> dict[str, tuple[int, int]]:

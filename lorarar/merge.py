@@ -9,7 +9,7 @@ import numpy as np
 from lorarar.errors import LorararError
 from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet, add_offset
-from lorarar.lora import Layer, Lora
+from lorarar.lora import Layer, Lora, refuse_bad_weights
 from lorarar.numeric import all_finite, joined_as, narrow, quietly, widen
 from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
 from lorarar.prepare import check_prepared, features
@@ -90,7 +90,7 @@ def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list
     return names
 
 
-class Part(NamedTuple):
+class Share(NamedTuple):
     """One LoRA's share in a merged layer; m: its columns' coefficients (in) or None for 1."""
 
     lora: Lora
@@ -120,7 +120,7 @@ def weighted_sum(
     for name in content.layers | style.layers:
         _check_pair(name, content, style)
         parts = [
-            Part(lora, lora.layers[name], m[name][side] if name in m else None, scale)
+            Share(lora, lora.layers[name], m[name][side] if name in m else None, scale)
             for side, (lora, scale) in enumerate(((content, content_scale), (style, style_scale)))
             if name in lora.layers
         ]
@@ -166,22 +166,8 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     return Lora(layers, lora.metadata), float(np.sqrt(lost / total)) if total else 0.0
 
 
-def refuse_bad_weights(result: np.ndarray, name: str, *loras: Lora) -> np.ndarray:
-    """Return `result`; raise LorararError, naming the file to blame, if it is not finite."""
-    if all_finite(result):
-        return result
-    for lora in loras:
-        if name in lora.layers and not all(
-            all_finite(np.asarray(factor)) for factor in lora.layers[name][:2]
-        ):
-            raise LorararError(
-                f"{lora.source}: layer '{name}' has NaN or infinite weights; get it again"
-            )
-    raise LorararError(f"layer '{name}' overflows {result.dtype.name}; use smaller scales")
-
-
 @quietly
-def _up(name: str, parts: list[Part]) -> np.ndarray:
+def _up(name: str, parts: list[Share]) -> np.ndarray:
     """Fold the scales into up and the columns into down, so neither leaves its dtype's range."""
     scaled = []
     for _, layer, _, scale in parts:
@@ -191,7 +177,7 @@ def _up(name: str, parts: list[Part]) -> np.ndarray:
 
 
 @quietly
-def _down(name: str, parts: list[Part]) -> np.ndarray:
+def _down(name: str, parts: list[Share]) -> np.ndarray:
     scaled = []
     for _, layer, m, _ in parts:
         down = np.asarray(layer.down)
@@ -199,7 +185,7 @@ def _down(name: str, parts: list[Part]) -> np.ndarray:
     return _joined(name, parts, scaled, axis=0)
 
 
-def _joined(name: str, parts: list[Part], arrays: list[np.ndarray], axis: int) -> np.ndarray:
+def _joined(name: str, parts: list[Share], arrays: list[np.ndarray], axis: int) -> np.ndarray:
     dtype = parts[0].layer.up.dtype
     joined = joined_as(dtype, arrays, axis)
     if all_finite(joined):

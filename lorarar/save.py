@@ -14,8 +14,7 @@ from lorarar.files import (
     write_folder_atomically,
     write_safetensors,
 )
-from lorarar.lora import Feature, Layer, Lora
-from lorarar.merge import refuse_bad_weights
+from lorarar.lora import Feature, Layer, Lora, refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 
 LAYOUTS = ("diffusers", "kohya", "peft")
@@ -69,7 +68,7 @@ def _feature_tensors(name: str, feature: Feature) -> dict[str, Array]:
 
 
 def _kohya(lora: Lora) -> dict[str, Array]:
-    from lorarar.conventions import kohya_module
+    from lorarar.lora_names import kohya_module
 
     # One alpha for all: diffusers misreads a kohya file's attention alphas where they differ.
     alpha = max(layer.rank for layer in lora.layers.values())

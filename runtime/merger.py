@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.artefacts.merger import MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.hypernet import ROLES, add_offset, is_predicted
-from lorarar.lora import Layer, Lora, load_lora
-from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
-from lorarar.merger_format import Manifest
+from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
+from lorarar.merge import Coefficients, predicted_layers, weighted_sum
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
@@ -24,7 +24,7 @@ class Merger:
     workers: how many layers run side by side; more than one needs a `run` that threads may share.
     """
 
-    manifest: Manifest
+    manifest: MergerManifest
     run: Run
     workers: int
     source: str

@@ -10,18 +10,18 @@ from threading import Lock
 import numpy as np
 from PIL import Image
 
+from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.pipeline import PipelineManifest, Stage, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import BACKENDS, Stage, check_files, read_pipeline
-from lorarar.pipeline_format import Pipeline as Manifest
 from lorarar.runtime.backends import RunStage, Tensors, load_backend
-from lorarar.runtime.factors import Factors, factors_of, pair_factors
-from lorarar.runtime.kept import Kept, Stamp, kept_open, stamp
+from lorarar.runtime.cache import Kept, Stamp, kept_open, stamp
 from lorarar.runtime.merger import Merger
-from lorarar.runtime.schedulers import SCHEDULERS, Diffusion
+from lorarar.runtime.samplers import SCHEDULERS, Diffusion
+from lorarar.runtime.slots import Factors, pair_factors, slot_factors
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 OnStep = Callable[[int, int], bool | None]  # step done, of how many; False cancels
@@ -42,7 +42,7 @@ class Pipeline:
     """
 
     folder: Path
-    manifest: Manifest
+    manifest: PipelineManifest
     parts: dict[str, list[tuple[Stage, RunStage]]]
     tokenizers: list[ClipTokenizer]
     diffusion: Diffusion
@@ -69,9 +69,9 @@ class Pipeline:
         incomplete, or if the engine is not installed or runs out of memory.
         """
         folder, threads = Path(folder), threads or cores()
-        manifest = read_pipeline(folder)
+        manifest = read_manifest(folder)
         engine = load_backend(backend)
-        fitting = BACKENDS.get(manifest.engine)
+        fitting = FORMATS[manifest.engine].engine
         if fitting != backend:
             raise LorararError(f"{folder}: was exported for {fitting}, not for {backend}")
         check_files(folder, manifest, check_hashes)
@@ -256,7 +256,7 @@ class Pipeline:
         return tensors
 
     def _stage_factors(self, stage: Stage) -> Tensors:
-        return {name: self.factors[name] for name in stage.slot_inputs if name in self.factors}
+        return {name: self.factors[name] for name in stage.lora_inputs if name in self.factors}
 
     def _merge(
         self, one: Stamp, other: Stamp, content_scale: float, style_scale: float, method: str
@@ -280,4 +280,4 @@ class Pipeline:
         return self._factors(load_lora(path, canonical_only=True))
 
     def _factors(self, lora: Lora) -> Factors:
-        return factors_of(lora, self.manifest, str(self.folder), self.workers)
+        return slot_factors(lora, self.manifest, str(self.folder), self.workers)

@@ -41,9 +41,9 @@ def exported_int8(tmp_path_factory):
 
 def _exported(tmp_path_factory, quantize):
     """Exported once for all workers."""
-    from lorarar.export.onnx_pipeline import export_pipeline
+    from lorarar.export.onnx.hypernet import export_hypernet
+    from lorarar.export.onnx.pipeline import export_pipeline
     from lorarar.export.source import open_model
-    from lorarar.export.to_onnx import export_hypernet
 
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
@@ -55,7 +55,7 @@ def _exported(tmp_path_factory, quantize):
                 model,
                 folder,
                 quantize,
-                write_merger=lambda path: export_hypernet(hypernet, path, "fp16"),
+                write_merger=lambda made: export_hypernet(hypernet, made / "merger.onnx", "fp16"),
             )
     return folder
 

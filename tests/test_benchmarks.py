@@ -22,9 +22,9 @@ from lorarar.benchmarks.machine import interleaved, peak_gpu_memory, peak_memory
 from lorarar.benchmarks.merge_latency import DENSE, main
 from lorarar.benchmarks.report import Report
 from lorarar.benchmarks.training_memory import run_and_watch
+from lorarar.diffusion.standin import standin_unet
 from lorarar.errors import LorararError
 from lorarar.standin import standin_lora
-from lorarar.standin_model import standin_unet
 
 ROOT = Path(benchmarks.__file__).parent
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from lorarar.artefacts.pipeline import check_files, read_manifest
 from lorarar.errors import LorararError
-from lorarar.export import coreml_pipeline
-from lorarar.export.artefact import size_in_megabytes
-from lorarar.export.check_coreml import (
+from lorarar.export.coreml import pipeline as coreml_pipeline
+from lorarar.export.coreml.check import (
     _features,
     check_spec,
     compare,
@@ -22,13 +22,13 @@ from lorarar.export.check_coreml import (
     is_large,
     weight_errors,
 )
-from lorarar.export.coreml_convert import compress
-from lorarar.export.coreml_pipeline import PARTS, check_weights, export_pipeline
+from lorarar.export.coreml.convert import compress
+from lorarar.export.coreml.pipeline import PARTS, check_weights, export_pipeline
 from lorarar.export.parts import BUILDERS, random_inputs
+from lorarar.export.report import size_in_megabytes
 from lorarar.export.slots import LARGEST_RANK, factor_names
 from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of
-from lorarar.pipeline_format import check_files, read_pipeline
 from lorarar.runtime.backends import coreml
 
 SIDE = 8
@@ -65,7 +65,7 @@ def staged(untrained, tmp_path_factory):
             stages = stages_of(whole)
         inputs, factors = random_inputs(whole, model)
     logging.disable(logging.NOTSET)
-    written = read_pipeline(folder).parts["unet"]
+    written = read_manifest(folder).parts["unet"]
     packages = [folder / stage.file for stage in written]
     return SimpleNamespace(
         folder=folder,
@@ -179,7 +179,7 @@ def test_every_large_weight_is_found_in_the_package(exported):
 
 
 def test_the_manifest_keeps_canonical_names(exported):
-    pipeline = read_pipeline(exported.folder)
+    pipeline = read_manifest(exported.folder)
     check_files(exported.folder, pipeline)
     assert (pipeline.engine, pipeline.side) == ("coreml", SIDE)
     (encoder,), (unet,) = pipeline.parts["text_encoder"], pipeline.parts["unet"]
@@ -207,7 +207,7 @@ def test_a_spec_unlike_the_part_is_told(exported):
 
 
 def test_a_large_unet_is_a_package_per_stage(exported, staged):
-    check_files(staged.folder, read_pipeline(staged.folder))
+    check_files(staged.folder, read_manifest(staged.folder))
     assert len(staged.packages) == len(set(staged.packages)) == 12
     known = set(staged.whole.inputs)
     for stage in staged.written:

@@ -11,16 +11,17 @@ from diffusers import StableDiffusionXLPipeline
 from matplotlib.image import imread
 from test_cli import run
 
-from lorarar import cli, demo, load_hypernet, load_lora, merge
+from lorarar import cli, load_hypernet, load_lora, merge
+from lorarar.artefacts.training import TrainingManifest, load_manifest
 from lorarar.benchmarks.pictures import Task, prompts_of
-from lorarar.demo_exports import Export
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import EMBEDDED
+from lorarar.mini import demo
+from lorarar.mini.demo_exports import Export
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
 from lorarar.numeric import psnr
-from lorarar.pipeline import draw, load_pipeline, put_lora
-from lorarar.training.manifest import Manifest, load_manifest
 
 MEGABYTE = 1_000_000
 
@@ -112,7 +113,9 @@ def test_demo_draws_a_labelled_grid_and_prints_timings(
 ):
     def of_one_pair(path):
         known = load_manifest(path)
-        return Manifest(path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {})
+        return TrainingManifest(
+            path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {}
+        )
 
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
     done = subprocess.Popen([sys.executable, "-c", "pass"])

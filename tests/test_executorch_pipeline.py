@@ -11,11 +11,13 @@ from diffusers.models.attention_processor import AttnProcessor2_0
 from executorch.runtime import Runtime
 from test_runtime_pipeline import loaded_cramped
 
+from lorarar.artefacts.pipeline import check_files, read_manifest
 from lorarar.bases import BASES, attention_shapes, narrowed
+from lorarar.diffusion.standin import standin_unet
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
-from lorarar.export.executorch_lower import attend, lower
-from lorarar.export.executorch_pipeline import export_pipeline
+from lorarar.export.executorch.lower import attend, lower
+from lorarar.export.executorch.pipeline import export_pipeline
 from lorarar.export.parts import random_inputs, unet_part
 from lorarar.export.slots import SlottedUNet, factor_names
 from lorarar.export.source import open_model
@@ -23,9 +25,7 @@ from lorarar.export.stages import stages_of, unet_stages
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise, weighted_sum
 from lorarar.numeric import psnr
-from lorarar.pipeline_format import check_files, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.standin_model import standin_unet
 
 SIDE = 8
 
@@ -90,7 +90,7 @@ def exported(tmp_path_factory):
     with open_model("mini", None) as model:
         report = export_pipeline(model, folder, "none", side=SIDE)
         part = unet_part(model, 1, SIDE)
-    pipeline = read_pipeline(folder)
+    pipeline = read_manifest(folder)
     programs = []
     for stage in pipeline.parts["unet"]:
         path = folder / stage.file
@@ -118,7 +118,7 @@ def test_every_part_is_written_and_agrees_with_torch(exported):
 
 @torch.no_grad()
 def test_exported_unet_with_a_lora_equals_torch_with_it(exported):
-    factors = draw_factors(exported.pipeline.slots, 7, seed=1)
+    factors = draw_factors(exported.pipeline.projections, 7, seed=1)
     inputs = draw_inputs(exported.pipeline.channels)
     given = [factors[name] for name in factor_names(exported.part.slots)]
     wanted = exported.part.load()(*inputs.values(), given)
@@ -126,7 +126,7 @@ def test_exported_unet_with_a_lora_equals_torch_with_it(exported):
 
 
 def test_swapping_loras_leaves_nothing_behind(exported):
-    slots = exported.pipeline.slots
+    slots = exported.pipeline.projections
     first, second = draw_factors(slots, 6, seed=1), draw_factors(slots, 40, seed=2)
     none = draw_factors(slots, 1, seed=0, deviation=0)
     alone = exported.run(first).clone()
@@ -136,7 +136,9 @@ def test_swapping_loras_leaves_nothing_behind(exported):
 
 
 def test_a_lora_of_the_largest_rank_runs(exported):
-    factors = draw_factors(exported.pipeline.slots, exported.pipeline.rank, seed=1, deviation=0.01)
+    factors = draw_factors(
+        exported.pipeline.projections, exported.pipeline.rank, seed=1, deviation=0.01
+    )
     assert exported.run(factors).isfinite().all()
 
 

@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch.onnx._internal.exporter._registration import ONNXRegistry
 
+from lorarar.artefacts.pipeline import read_manifest
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import BASE, HYPERNET, LORAS
 from lorarar.errors import LorararError
-from lorarar.export import onnx_decompose, sensitivity
-from lorarar.export.adapter import export_adapter
-from lorarar.export.blocks import quantise, restore
-from lorarar.export.onnx_pipeline import export_pipeline
+from lorarar.export.onnx import decompose, sensitivity
+from lorarar.export.onnx.adapter import export_adapter
+from lorarar.export.onnx.pipeline import export_pipeline
+from lorarar.export.rounding import quantise, restore
 from lorarar.export.source import open_model
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Layer, load_lora
 from lorarar.merge import coefficients, weighted_sum
 from lorarar.mini.judge import ask, load_judge
-from lorarar.pipeline import draw, load_pipeline, put_lora
-from lorarar.pipeline_format import read_pipeline
-from lorarar.runtime.factors import factors_of, pair_factors
 from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.slots import pair_factors, slot_factors
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPTS = ["a red cup on grass", "a votol cup on grass in neon style"]
@@ -105,7 +105,7 @@ def test_a_step_equals_torch(exported, inputs, quantize, bound):
 def test_what_a_lora_changes_equals_torch(exported, inputs, quantize, bound):
     folder, lora = exported[quantize], load_lora(PAIR[0])
     run = session(folder).run
-    factors = factors_of(lora, read_pipeline(folder), "x")
+    factors = slot_factors(lora, read_manifest(folder), "x")
     found = run(None, inputs | factors)[0] - run(None, inputs)[0]
     wanted = torch_unet(inputs, lora) - torch_unet(inputs)
     assert np.linalg.norm(wanted) > 0.02 * np.linalg.norm(torch_unet(inputs))
@@ -113,8 +113,8 @@ def test_what_a_lora_changes_equals_torch(exported, inputs, quantize, bound):
 
 
 def test_swapping_and_swapping_back_changes_nothing(exported, inputs):
-    pipeline = read_pipeline(exported["none"])
-    one, other = (factors_of(load_lora(path), pipeline, "x") for path in PAIR)
+    pipeline = read_manifest(exported["none"])
+    one, other = (slot_factors(load_lora(path), pipeline, "x") for path in PAIR)
     run = session(exported["none"]).run
     alone = session(exported["none"]).run(None, inputs | one)[0]
     swapped = [run(None, inputs | factors)[0] for factors in (one, other, {}, one)]
@@ -157,11 +157,11 @@ def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, 
     style.layers = {name: style.layers[name]._replace(scale=1.7) for name in others}
     m, scales = coefficients(content, style, load_hypernet(HYPERNET)), (0.9, 1.3)
     assert first in m
-    pipeline = read_pipeline(exported[quantize])
-    merged = factors_of(weighted_sum(content, style, m, *scales), pipeline, "x")
-    seated = pair_factors((content, style), m, scales, pipeline, "x")
+    pipeline = read_manifest(exported[quantize])
+    merged = slot_factors(weighted_sum(content, style, m, *scales), pipeline, "x")
+    slotted = pair_factors((content, style), m, scales, pipeline, "x")
     run = session(exported[quantize]).run
-    none, found, wanted = (run(None, inputs | each)[0] for each in ({}, seated, merged))
+    none, found, wanted = (run(None, inputs | each)[0] for each in ({}, slotted, merged))
     assert relative(found - none, wanted - none) < bound
 
 
@@ -226,8 +226,8 @@ def test_only_graphs_that_need_it_are_decomposed(function, decomposed, monkeypat
 
     program = torch.export.export(Module(), (torch.randn(4, 4),))
     calls = []
-    monkeypatch.setattr(onnx_decompose, "decompose", lambda *given: calls.append(given))
-    onnx_decompose.decompose_if_needed(program, ONNXRegistry.from_torchlib())
+    monkeypatch.setattr(decompose, "decompose", lambda *given: calls.append(given))
+    decompose.decompose_if_needed(program, ONNXRegistry.from_torchlib())
     assert bool(calls) == decomposed
 
 

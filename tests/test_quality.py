@@ -13,23 +13,23 @@ from jsonschema import validate
 from typer.testing import CliRunner
 
 from lorarar import Hypernet, load_hypernet, save_hypernet, save_lora
+from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES
 from lorarar.benchmarks import ablations, pictures, quality
 from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
-from lorarar.mini.judge import Judge, accuracy, save_judge
-from lorarar.pipeline import load_pipeline
-from lorarar.standin import standin_lora
-from lorarar.training.denoising import add_noise, predict
-from lorarar.training.manifest import load_manifest
-from lorarar.training.objective import merge_loss, together_loss
-from lorarar.training.paired import (
+from lorarar.diffusion.pipeline import load_pipeline
+from lorarar.diffusion.two_loras import (
     attention_projections,
     carry,
-    factors_of,
     pair_up,
     pairs_of,
+    torch_factors,
     unpair,
 )
+from lorarar.mini.judge import Judge, accuracy, save_judge
+from lorarar.standin import standin_lora
+from lorarar.training.denoising import add_noise, predict
+from lorarar.training.objective import merge_loss, together_loss
 from lorarar.training.recipes import HypernetRecipe
 from lorarar.training.ziplora import examples_of, optimise
 
@@ -150,7 +150,7 @@ def test_ziplora_lowers_the_loss_and_leaves_the_unet_as_it_was(assets):
     def loss(coefficients):
         shapes = attention_projections(unet)
         paired = pair_up(unet, list(shapes))
-        carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
+        carry(paired, pairs_of(*(torch_factors(lora, shapes, unet.device) for lora in pair)))
         torch.manual_seed(0)
         batches = {role: known.take(torch.tensor([0, 1] * 8)) for role, known in examples.items()}
         found = merge_loss(unet, paired, coefficients, batches, scheduler)
@@ -196,7 +196,7 @@ def test_together_is_measured_against_what_both_add_up_to(assets):
     ]
     unet.load_state_dict(plain)
     paired = pair_up(unet, list(shapes))
-    carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
+    carry(paired, pairs_of(*(torch_factors(lora, shapes, unet.device) for lora in pair)))
     leaves = {name: torch.from_numpy(each).requires_grad_() for name, each in m.items()}
     torch.manual_seed(0)
     assert together_loss(unet, paired, leaves, known, scheduler) == pytest.approx(

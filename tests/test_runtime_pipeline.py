@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from lorarar.artefacts.training import load_manifest
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
-from lorarar.export.adapter import export_adapter
+from lorarar.export.onnx.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
-from lorarar.runtime import kept
+from lorarar.runtime import cache
 from lorarar.runtime.pipeline import Cancelled, Pipeline
 from lorarar.save import save_lora
-from lorarar.training.manifest import load_manifest
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPTS = ["a red cup on grass", "a votol cup on grass in neon style"]
@@ -85,11 +85,11 @@ def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_pat
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
     assert len(pipeline.kept.held) == 8
     one = sum(factor.nbytes for factor in pipeline.factors.values())
-    monkeypatch.setattr(kept, "KEPT_BYTES", 3 * one)
+    monkeypatch.setattr(cache, "KEPT_BYTES", 3 * one)
     for number in range(5):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
     assert len(pipeline.kept.held) == 3
-    monkeypatch.setattr(kept, "KEPT_BYTES", 0)
+    monkeypatch.setattr(cache, "KEPT_BYTES", 0)
     pipeline.load_lora(path)
     assert [*pipeline.kept.held.values()] == [pipeline.factors]
 
@@ -120,7 +120,7 @@ def test_newer_formats_and_other_engines_are_refused(exported_int8, tmp_path):
     with pytest.raises(LorararError, match="was exported for onnxruntime"):
         Pipeline.load(folder, "executorch")
     for change, said in (
-        ({"format": "lorarar.pipeline.3"}, "lorarar.pipeline.3"),
+        ({"format": "lorarar.diffusion.pipeline.3"}, "lorarar.diffusion.pipeline.3"),
         ({"parts": {"unet": [{"file": "../../x"}]}}, "damaged"),
         ({"files": {"/etc/passwd": [1, "x"]}}, "outside the folder"),
     ):

@@ -16,6 +16,7 @@ import torch
 import typer
 from diffusers import AutoencoderKL
 
+from lorarar.artefacts.training import TRAINING_FORMAT
 from lorarar.files import write_atomically, write_folder_atomically
 from lorarar.mini.judge import save_judge, train_judge
 from lorarar.mini.styles import STYLES
@@ -33,7 +34,6 @@ from lorarar.mini.world import (
 from lorarar.parallel import cores
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.images import write_examples
-from lorarar.training.manifest import FORMAT
 from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
 
@@ -112,7 +112,7 @@ def write_manifest(folder: Path) -> None:
         phrase = f"in {style} style"
         entry = _entry(style, "style", f"a dog {phrase}", style in HELD_OUT_STYLES)
         loras.append(entry | {"phrase": phrase})
-    text = json.dumps({"format": FORMAT, "recipe": LORA_RECIPE, "loras": loras}, indent=1)
+    text = json.dumps({"format": TRAINING_FORMAT, "recipe": LORA_RECIPE, "loras": loras}, indent=1)
     write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()), force=False)
 
 

@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 import anyio
 from starlette.concurrency import run_in_threadpool
 
+from lorarar.artefacts.training import load_manifest
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
-from lorarar.runtime.factors import open_lora
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.training.manifest import load_manifest
+from lorarar.runtime.slots import open_lora
 
 LARGEST = 2 * 10**9  # bytes of an uploaded file
 LONGEST = 200  # bytes of its name

@@ -13,26 +13,26 @@ from diffusers import DDPMScheduler
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from lorarar.errors import LorararError
-from lorarar.files import refuse_existing
-from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
-from lorarar.lora import load_lora
-from lorarar.pipeline import load_onto
-from lorarar.plot import plot_losses
-from lorarar.training.denoising import Examples, default_side, encode, naming_both
-from lorarar.training.images import load_examples
-from lorarar.training.loop import LOSSES, STATE, scaler_of, train
-from lorarar.training.manifest import Manifest, check_trained, load_manifest
-from lorarar.training.objective import merge_loss, overlap, together_loss
-from lorarar.training.paired import (
+from lorarar.artefacts.training import TrainingManifest, check_trained, load_manifest
+from lorarar.diffusion.pipeline import load_onto
+from lorarar.diffusion.two_loras import (
     Factors,
     Pair,
     attention_projections,
     carry,
-    factors_of,
     pair_up,
     pairs_of,
+    torch_factors,
 )
+from lorarar.errors import LorararError
+from lorarar.files import refuse_existing
+from lorarar.hypernet import ROLES, Hypernet, is_predicted, save_hypernet
+from lorarar.lora import load_lora
+from lorarar.plot import plot_losses
+from lorarar.training.denoising import Examples, default_side, encode, naming_both
+from lorarar.training.images import load_examples
+from lorarar.training.loop import LOSSES, STATE, scaler_of, train
+from lorarar.training.objective import merge_loss, overlap, together_loss
 from lorarar.training.recipes import OBJECTIVES, HypernetRecipe
 
 VALIDATION_BATCHES = 4
@@ -103,7 +103,7 @@ class Best:
 def train_hypernet(
     model: str | Path | None, loras: Path, output: Path, recipe: HypernetRecipe, force: bool = False
 ) -> None:
-    """Train on the LoRAs of a manifest (see `lorarar.training.manifest`) and write `output`.
+    """Train on the LoRAs of a manifest (see `lorarar.artefacts.training`) and write `output`.
 
     Each step draws a training pair and a batch of each LoRA's examples. No dW is built: gradients
     reach the hypernetwork through m alone. Losses, their picture and, until it is done, the
@@ -136,7 +136,7 @@ def train_hypernet(
     backward = accelerator.backward  # scales losses in fp16
 
     def factors(name: str) -> dict[str, Factors]:
-        return factors_of(load_lora(entries[name].file), shapes, accelerator.device)
+        return torch_factors(load_lora(entries[name].file), shapes, accelerator.device)
 
     def predict_for(names: Names) -> dict[str, Tensor]:
         pairs = pairs_of(*(factors(name) for name in names))
@@ -219,7 +219,9 @@ def train_hypernet(
         (work / STATE).unlink()
 
 
-def split_pairs(manifest: Manifest, recipe: HypernetRecipe) -> tuple[list[Names], list[Names]]:
+def split_pairs(
+    manifest: TrainingManifest, recipe: HypernetRecipe
+) -> tuple[list[Names], list[Names]]:
     """Split the pairs of LoRAs that are not held out into training and validation, by the seed.
 
     Raises LorararError if there are too few.
@@ -237,7 +239,7 @@ def split_pairs(manifest: Manifest, recipe: HypernetRecipe) -> tuple[list[Names]
     return shuffled[kept:][: recipe.pairs], shuffled[:kept]
 
 
-def _check_objective(manifest: Manifest, recipe: HypernetRecipe) -> None:
+def _check_objective(manifest: TrainingManifest, recipe: HypernetRecipe) -> None:
     if recipe.objective not in OBJECTIVES:
         raise LorararError(
             f"--objective {recipe.objective}: unknown; use one of {', '.join(OBJECTIVES)}"

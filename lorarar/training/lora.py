@@ -11,10 +11,10 @@ from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lorarar.diffusion.pipeline import draw, load_onto, save_picture
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
 from lorarar.lora import Layer, Lora
-from lorarar.pipeline import draw, load_onto, save_picture
 from lorarar.save import save_lora
 from lorarar.training.denoising import (
     Examples,

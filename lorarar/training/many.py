@@ -3,9 +3,9 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
+from lorarar.artefacts.training import Entry, TrainingManifest, load_manifest
 from lorarar.errors import LorararError
 from lorarar.training.lora import train_lora
-from lorarar.training.manifest import Entry, Manifest, load_manifest
 from lorarar.training.recipes import LoraRecipe
 
 
@@ -29,7 +29,7 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
     return [entry.file for entry in missing]
 
 
-def recipe_of(manifest: Manifest) -> LoraRecipe:
+def recipe_of(manifest: TrainingManifest) -> LoraRecipe:
     """Return the manifest's recipe; its `prior_folder` is relative to the manifest.
 
     Raises LorararError for options that no recipe has.

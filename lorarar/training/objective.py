@@ -8,9 +8,9 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
+from lorarar.diffusion.two_loras import PairedLinear, use
 from lorarar.hypernet import ROLES
 from lorarar.training.denoising import Examples, add_noise, predict
-from lorarar.training.paired import PairedLinear, use
 
 TINY = 1e-12
 

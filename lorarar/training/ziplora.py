@@ -2,41 +2,39 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from rich.progress import Progress
 from torch import Tensor
 
+from lorarar.artefacts.training import load_manifest
+from lorarar.diffusion.pipeline import fastest_device, load_onto
+from lorarar.diffusion.two_loras import (
+    PairedLinear,
+    attention_projections,
+    carry,
+    pair_up,
+    pairs_of,
+    torch_factors,
+    unpair,
+)
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
 from lorarar.lora import Lora
 from lorarar.merge import Coefficients, weighted_sum
-from lorarar.pipeline import fastest_device, load_onto
+from lorarar.methods.options import MergeOptions
 from lorarar.training.denoising import Examples, default_side, encode
 from lorarar.training.images import load_examples
-from lorarar.training.manifest import load_manifest
 from lorarar.training.objective import merge_loss, overlap
-from lorarar.training.paired import (
-    PairedLinear,
-    attention_projections,
-    carry,
-    factors_of,
-    pair_up,
-    pairs_of,
-    unpair,
-)
-
-if TYPE_CHECKING:
-    from lorarar.methods import MergeOptions
 
 STEPS = 100
 LEARNING_RATE = 0.01
 SIMILARITY = 0.01
 
 
-def ziplora(content: Lora, style: Lora, options: "MergeOptions") -> Lora:
+def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     """Merge with coefficients optimised for this pair; images and prompts from manifests.
 
     Raises LorararError if a LoRA's folder has no manifest that describes it.
@@ -114,7 +112,7 @@ def descend(
     """
     unet.requires_grad_(False)
     shapes = attention_projections(unet)
-    pairs = pairs_of(*(factors_of(lora, shapes, unet.device) for lora in (content, style)))
+    pairs = pairs_of(*(torch_factors(lora, shapes, unet.device) for lora in (content, style)))
     paired = pair_up(unet, list(shapes))
     carry(paired, pairs)
     m = {

@@ -11,19 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from lorarar.artefacts.formats import ENGINES, EXTRAS
 from lorarar.errors import LorararError
 
 Run = Callable[[str, list[np.ndarray]], np.ndarray]  # a graph's name, its inputs -> m
 Tensors = dict[str, np.ndarray]
 RunStage = Callable[[Tensors], Tensors]  # inputs and LoRA factors by name -> outputs by name
 
-BACKENDS = {  # name: the extra that installs it
-    "onnxruntime": "onnxruntime",
-    "executorch": "executorch",
-    "coreml": "coreml",
-    "torch": "formats",
-    "numpy": "",
-}
+BACKENDS = ENGINES
 
 
 def load_backend(name: str) -> Any:
@@ -38,5 +33,5 @@ def load_backend(name: str) -> Any:
     except ImportError as error:
         raise LorararError(
             f"backend '{name}' is not installed ({error}); "
-            f"run: pip install 'lorarar[{BACKENDS[name]}]'"
+            f"run: pip install 'lorarar[{EXTRAS[name]}]'"
         ) from error

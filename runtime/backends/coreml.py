@@ -6,21 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.merger_format import Manifest
-from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends import Run, RunStage, Tensors
-from lorarar.runtime.factors import filled_factors
+from lorarar.runtime.slots import filled_factors
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
     """Open an .mlpackage. Core ML chooses its compute units and threads by itself."""
     if sys.platform != "darwin":
         raise LorararError(f"{path}: Core ML predicts on macOS only; use the onnxruntime backend")
     import coremltools as ct
 
     package = ct.models.MLModel(str(path), skip_model_load=True)
-    manifest = Manifest.parse(package.user_defined_metadata.get("manifest"), path)
+    manifest = MergerManifest.parse(package.user_defined_metadata.get("manifest"), path)
     names = {graph: list(manifest.inputs(form)) for graph, (form, _) in manifest.graphs().items()}
 
     @cache

@@ -14,11 +14,11 @@ import torch
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Method, Runtime, Verification
 
+from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.merger_format import Manifest
-from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends import Run, RunStage, Tensors
-from lorarar.runtime.factors import filled_factors
+from lorarar.runtime.slots import filled_factors
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
@@ -26,7 +26,7 @@ warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 SEAL = hashlib.sha256
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
     _use_threads(threads)
     sealed = path.read_bytes()
@@ -40,7 +40,7 @@ def _use_threads(threads: int) -> None:
     portable_lib._unsafe_reset_threadpool(threads)
 
 
-def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
+def open_program(program: bytes, path: Path) -> tuple[MergerManifest, Run]:
     """Open a program in memory; `path` is for messages."""
     try:
         loaded = Runtime.get().load_program(program, verification=Verification.InternalConsistency)
@@ -49,7 +49,7 @@ def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
         raise LorararError(
             f"{path}: not a usable .pte ({_reason(error)}); export it again"
         ) from error
-    manifest = Manifest.parse(text, path)
+    manifest = MergerManifest.parse(text, path)
 
     @cache
     def method(graph: str) -> Method:

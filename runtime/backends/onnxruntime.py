@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.merger_format import Manifest
-from lorarar.pipeline_format import Stage
 from lorarar.runtime.backends import Run, RunStage, Tensors
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
     """Open an .onnx file on the CPU, one thread per run."""
     session = _open(path, 1)
     text = session.get_modelmeta().custom_metadata_map.get("manifest")
-    manifest = Manifest.parse(text, path)
+    manifest = MergerManifest.parse(text, path)
     names = {
         graph: [f"{graph}.{part}" for part in manifest.inputs(form)]
         for graph, (form, _) in manifest.graphs().items()

@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, load_hypernet
-from lorarar.merger_format import Manifest
 from lorarar.runtime.backends import Run
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
     """Read a hypernetwork checkpoint (.safetensors or .pth)."""
     hypernet = load_hypernet(path)
-    manifest = Manifest.of(hypernet, "fp32")
+    manifest = MergerManifest.of(hypernet, "fp32")
     graphs = manifest.graphs()
     weights = {
         width: (

@@ -1,0 +1,102 @@
+"""The manifest: which LoRAs there are, or are to be trained, from which images and prompts.
+
+A JSON file, by custom `manifest.json` in the folder of the LoRAs; paths are relative to it:
+
+    {"format": "lorarar.manifest.1",
+     "recipe": {"rank": 64, "steps": 1000},
+     "loras": [{"file": "dog.safetensors", "kind": "content", "images": "images/dog",
+                "prompt": "a zupra dog"},
+               {"file": "ink.safetensors", "kind": "style", "images": "images/ink",
+                "prompt": "a cat in ink style", "phrase": "in ink style", "held_out": true}]}
+
+phrase: what a style LoRA's prompts end in, for training with `--objective together`.
+recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: never trained on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES
+
+TRAINING_FORMAT = "lorarar.manifest.1"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One LoRA. file: where it is or will be; kind: "content" or "style"."""
+
+    file: Path
+    kind: str
+    images: Path
+    prompt: str
+    held_out: bool = False
+    phrase: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.file.stem
+
+
+@dataclass(frozen=True)
+class TrainingManifest:
+    """What `manifest.json` says."""
+
+    path: Path
+    loras: tuple[Entry, ...]
+    recipe: dict
+
+    def of(self, kind: str, held_out: bool) -> list[Entry]:
+        return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
+
+
+def load_manifest(path: Path) -> TrainingManifest:
+    """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
+
+    Raises LorararError if it is missing or damaged, or names images that do not exist.
+    """
+    if path.is_dir():
+        path = path / "manifest.json"
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != TRAINING_FORMAT:
+            raise LorararError(
+                f"{path}: is of format '{content['format']}', not '{TRAINING_FORMAT}'"
+            )
+        recipe = dict(content.get("recipe", {}))
+        entries = tuple(_entry(path.parent, **line) for line in content["loras"])
+    except OSError as error:
+        raise LorararError(f"{path}: cannot be read ({error.strerror}); give a manifest") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LorararError(
+            f"{path}: no manifest ({error!r}); see the README for its form"
+        ) from error
+    for entry in entries:
+        _check(entry, path)
+    return TrainingManifest(path, entries, recipe)
+
+
+def _entry(
+    folder: Path, file: str, kind: str, images: str, prompt: str, held_out=False, phrase=""
+) -> Entry:
+    return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out), str(phrase))
+
+
+def _check(entry: Entry, path: Path) -> None:
+    if entry.kind not in ROLES:
+        raise LorararError(
+            f"{path}: '{entry.file.name}' is of kind '{entry.kind}'; use {' or '.join(ROLES)}"
+        )
+    if not entry.images.is_dir():
+        raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
+
+
+def check_trained(manifest: TrainingManifest, held_out: bool) -> None:
+    """Raises LorararError if a LoRA that is held out, or one that is not, does not exist yet."""
+    for entry in manifest.loras:
+        if entry.held_out == held_out and not entry.file.exists():
+            raise LorararError(
+                f"{manifest.path}: names '{entry.file}', which does not exist; "
+                f"run: lorarar train-many {manifest.path}"
+            )

@@ -1,0 +1,151 @@
+"""The command line's training commands."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lorarar.hypernet import ROLES
+from lorarar.methods.options import PRECISIONS
+from lorarar.training.recipes import HypernetRecipe, LoraRecipe
+
+training = typer.Typer()
+
+Kind = StrEnum("Kind", {name: name for name in ROLES})  # type: ignore[misc]
+Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: ignore[misc]
+Model = Annotated[
+    str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
+]
+Output = Annotated[Path, typer.Option("--output", "-o")]
+Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
+Side = Annotated[int | None, typer.Option(min=8, help="pixels; the model's own by default")]
+Positive = Annotated[int, typer.Option(min=1)]
+Checkpointing = Annotated[
+    bool, typer.Option("--checkpointing", help="gradient checkpointing: less memory, more time")
+]
+
+
+@training.command("train-lora")
+def train_lora(
+    images: Annotated[Path, typer.Option(help="folder; metadata.jsonl in it may caption images")],
+    prompt: Annotated[str, typer.Option(help="what images without a caption show")],
+    kind: Annotated[Kind, typer.Option()],
+    output: Output,
+    model: Model = None,
+    rank: Positive = LoraRecipe.rank,
+    steps: Positive = LoraRecipe.steps,
+    learning_rate: float = LoraRecipe.learning_rate,
+    batch: Positive = LoraRecipe.batch,
+    side: Side = LoraRecipe.side,
+    seed: int = LoraRecipe.seed,
+    precision: Precision = Precision["no"],
+    checkpointing: Checkpointing = False,
+    adam_8bit: Annotated[bool, typer.Option("--adam-8bit", help="needs bitsandbytes")] = False,
+    prior_prompt: Annotated[
+        str | None, typer.Option(help="prior preservation: the class, as in 'a dog'")
+    ] = None,
+    prior_folder: Annotated[
+        str | None, typer.Option(help="prior preservation: pictures with captions to keep")
+    ] = None,
+    prior_images: Positive = LoraRecipe.prior_images,
+    prior_weight: float = LoraRecipe.prior_weight,
+    prior_unprompted: Annotated[
+        bool, typer.Option("--prior-unprompted", help="keep also what is drawn without a prompt")
+    ] = False,
+    snr_gamma: Annotated[
+        float, typer.Option(min=0, help="min-SNR weights, as 5; 0: none")
+    ] = LoraRecipe.snr_gamma,
+    sample_every: Annotated[int, typer.Option(min=0, help="steps; 0: never")] = 0,
+    force: Force = False,
+) -> None:
+    """Train a content or style LoRA on a folder of images (DreamBooth); resumes if killed."""
+    from lorarar.training.lora import train_lora
+
+    recipe = LoraRecipe(
+        rank,
+        steps,
+        learning_rate,
+        batch,
+        side,
+        seed,
+        precision.value,
+        checkpointing,
+        adam_8bit,
+        prior_prompt,
+        prior_folder,
+        prior_images,
+        prior_weight,
+        prior_unprompted,
+        snr_gamma,
+        sample_every,
+    )
+    train_lora(model, images, prompt, kind.value, output, recipe, force)
+    typer.echo(f"{output}: trained, rank {rank}, {steps} steps")
+
+
+@training.command()
+def train(
+    loras: Annotated[Path, typer.Option(help="folder with a manifest.json, or the manifest")],
+    output: Output,
+    model: Model = None,
+    steps: Positive = HypernetRecipe.steps,
+    hidden: Positive = HypernetRecipe.hidden,
+    predicts: Annotated[str, typer.Option(help="projections, by comma")] = ",".join(
+        HypernetRecipe.predicts
+    ),
+    similarity: Annotated[float, typer.Option(help="lambda")] = HypernetRecipe.similarity,
+    learning_rate: float = HypernetRecipe.learning_rate,
+    batch: Positive = HypernetRecipe.batch,
+    pairs: Annotated[int | None, typer.Option(min=1, help="training pairs; all by default")] = None,
+    validation_pairs: Positive = HypernetRecipe.validation_pairs,
+    side: Side = HypernetRecipe.side,
+    seed: int = HypernetRecipe.seed,
+    precision: Precision = Precision["no"],
+    checkpointing: Checkpointing = False,
+    objective: Annotated[
+        str, typer.Option(help="published, or together: on prompts that name both")
+    ] = HypernetRecipe.objective,
+    offsets: Annotated[
+        float, typer.Option(min=0, help="learning rate of each layer's offset; 0: none")
+    ] = HypernetRecipe.offsets,
+    decay: Annotated[bool, typer.Option("--decay", help="learning rates fall to zero")] = False,
+    force: Force = False,
+) -> None:
+    """Train the hypernetwork on pairs of LoRAs; resumes if killed."""
+    from lorarar.training.hypernet import train_hypernet
+
+    recipe = HypernetRecipe(
+        steps,
+        hidden,
+        tuple(predicts.split(",")),
+        similarity,
+        learning_rate,
+        batch,
+        pairs,
+        validation_pairs,
+        side,
+        seed,
+        precision.value,
+        checkpointing,
+        objective=objective,
+        offsets=offsets,
+        decay=decay,
+    )
+    train_hypernet(model, loras, output, recipe, force)
+    typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")
+
+
+@training.command("train-many")
+def train_many(
+    manifest: Path,
+    model: Model = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="so many at a time, through Ray")
+    ] = None,
+) -> None:
+    """Train every LoRA of a manifest that does not exist yet; resumes if killed."""
+    from lorarar.training.many import train_many
+
+    trained = train_many(model, manifest, workers)
+    typer.echo(f"{manifest}: {len(trained)} LoRAs trained")
