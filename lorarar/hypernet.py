@@ -132,6 +132,11 @@ def load_hypernet(path: str | Path) -> Hypernet:
     A `.pth` needs torch; `lorarar convert-hypernet` makes a safetensors file of it once.
 
     Raises LorararError if the file is missing, damaged or holds no hypernetwork.
+
+    >>> from lorarar.embedded import HYPERNET
+    >>> hypernet = load_hypernet(HYPERNET)
+    >>> hypernet.hidden, sorted(hypernet.inputs)
+    (16, [96, 160])
     """
     path = Path(path)
     is_pickle = path.suffix in (".pth", ".pt")
@@ -146,7 +151,16 @@ def load_hypernet(path: str | Path) -> Hypernet:
 
 
 def save_hypernet(hypernet: Hypernet, path: str | Path, force: bool = False) -> None:
-    """Write safetensors with the published tensor names and the configuration as metadata."""
+    """Write safetensors with the published tensor names and the configuration as metadata.
+
+    Raises LorararError if the path exists (without `force`) or cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_hypernet(Hypernet.random(hidden=8), f"{folder}/random.safetensors")
+    ...     load_hypernet(f"{folder}/random.safetensors").hidden
+    8
+    """
     metadata = {"format": "lorarar.hypernet.1", "predicts": json.dumps(hypernet.predicts)}
     write_safetensors(Path(path), to_tensors(hypernet), metadata, force)
 

@@ -104,6 +104,11 @@ def load_lora(path: str | Path, canonical_only: bool = False) -> Lora:
     diffusers (and torch); with `canonical_only` those are refused.
 
     Raises LorararError for bad files, LoRAs that are not plain and LoRAs of another base.
+
+    >>> from lorarar.embedded import LORAS
+    >>> lora = load_lora(LORAS / "votol.safetensors")
+    >>> lora.base, len(lora.layers)
+    ('mini', 56)
     """
     path = Path(path)
     tensors, metadata, config = _read(path)

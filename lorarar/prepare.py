@@ -32,6 +32,12 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
 
     Raises LorararError for an unknown role or level, if the hypernetwork fits another base, or
     if a feature overflows float16.
+
+    >>> from lorarar.standin import standin_lora
+    >>> lora, hypernet = standin_lora("koala-700m", rank=2, seed=0), Hypernet.random(hidden=8)
+    >>> prepared = prepare(lora, hypernet, "content", level="small").prepared
+    >>> prepared.role, prepared.error < 1e-3
+    ('content', True)
     """
     if role not in ROLES or level not in LEVELS:
         raise LorararError(

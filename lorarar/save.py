@@ -38,6 +38,11 @@ def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bo
 
     Raises LorararError if the path exists (without `force`) or cannot be written, if the scaled
     weights do not fit the dtype, or if the layout is unknown.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from lorarar.standin import standin_lora
+    >>> with TemporaryDirectory() as folder:
+    ...     save_lora(standin_lora("koala-700m", rank=2, seed=0), f"{folder}/random.safetensors")
     """
     path = Path(path)
     if layout == "peft":

@@ -16,6 +16,12 @@ def merge(content: Lora, style: Lora, method: str = "lorarar", **options: Any) -
     """Merge two LoRAs of one base model; see `METHODS` and `MergeOptions`.
 
     Raises LorararError for an unknown method or LoRAs that do not fit together.
+
+    >>> from lorarar.standin import standin_lora
+    >>> content, style = (standin_lora("koala-700m", rank=2, seed=seed) for seed in (1, 2))
+    >>> merged = merge(content, style, "direct", style_scale=0.8)
+    >>> {layer.rank for layer in merged.layers.values()}
+    {4}
     """
     if method not in METHODS:
         raise LorararError(f"method '{method}' is unknown; use one of {', '.join(METHODS)}")
