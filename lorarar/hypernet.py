@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from lorarar.files import read_safetensors, write_safetensors
 from lorarar.numeric import widen
 
 PUBLISHED_PROJECTIONS = ("to_q", "to_out.0")
-ROLES = ("content", "style")
+Role = Literal["content", "style"]
+ROLES: tuple[Role, Role] = ("content", "style")
 OFFSET = "offset."
 Offsets = Mapping[str, np.ndarray]
 

@@ -11,8 +11,8 @@ from lorarar.files import refuse_existing, sha256
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import reduce_rank
-from lorarar.methods import merge
-from lorarar.save import LAYOUTS, save_lora
+from lorarar.methods import MethodName, merge
+from lorarar.save import LAYOUTS, Layout, save_lora
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,11 @@ def merge_files(
     content: Path,
     style: Path,
     output: Path,
+    *,
     hypernet: Path | None = None,
-    method: str = "lorarar",
+    method: MethodName = "lorarar",
     rank: int | None = None,
-    layout: str = "diffusers",
+    layout: Layout = "diffusers",
     force: bool = False,
     **options: Any,
 ) -> MergeReport:
@@ -45,7 +46,7 @@ def merge_files(
     refuse_existing(output, force)
     if layout not in LAYOUTS:
         raise LorararError(f"layout '{layout}' is unknown; use one of {', '.join(LAYOUTS)}")
-    inputs = {"content": content, "style": style}
+    inputs: dict[str, Path] = {"content": content, "style": style}
     if hypernet:
         inputs["hypernet"] = hypernet
     pair = load_lora(content), load_lora(style)

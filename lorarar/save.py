@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -17,7 +18,8 @@ from lorarar.files import (
 from lorarar.lora import Feature, Layer, Lora, refuse_bad_weights
 from lorarar.numeric import narrow, quietly, widen
 
-LAYOUTS = ("diffusers", "kohya", "peft")
+Layout = Literal["diffusers", "kohya", "peft"]
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 OUTDATED = {  # what an input file says of its own layout and alphas, which are folded in now
     "lora_adapter_metadata",
     "lorarar.prepared",
@@ -29,7 +31,9 @@ OUTDATED = {  # what an input file says of its own layout and alphas, which are 
 }
 
 
-def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bool = False) -> None:
+def save_lora(
+    lora: Lora, path: str | Path, layout: Layout = "diffusers", force: bool = False
+) -> None:
     """Write a LoRA, its scale folded into up, its dtype kept, its layers computed as they go out.
 
     layout: "diffusers" (canonical: diffusers names, `lora_A` / `lora_B`), "kohya" (sd-scripts

@@ -158,3 +158,28 @@ def test_a_full_gpu_ends_in_one_line_and_other_errors_as_they_are(monkeypatch, c
     fail(RuntimeError("a mistake of ours"))
     with pytest.raises(RuntimeError, match="of ours"):
         app()
+
+
+def test_a_published_checkpoint_becomes_safetensors_that_need_no_torch(
+    files, tmp_path, monkeypatch
+):
+    import torch
+
+    from lorarar import load_hypernet
+
+    hypernet = load_hypernet(files[2])
+    published = tmp_path / "hypernet.pth"
+    state = {name: torch.from_numpy(weight) for name, weight in to_tensors(hypernet).items()}
+    torch.save(state, published)
+    out = tmp_path / "hypernet.safetensors"
+    assert run(monkeypatch, "convert-hypernet", published, "-o", out) == 0
+    assert load_hypernet(out).fingerprint == hypernet.fingerprint
+    code = "import sys; from lorarar import load_hypernet; load_hypernet(sys.argv[1])"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, out]).returncode == 0
+    assert run(monkeypatch, "convert-hypernet", published, "-o", out) == 1  # it exists
+
+
+def test_the_version_is_the_packages(capsys, monkeypatch):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"lorarar {version('lorarar')}\n"

@@ -69,7 +69,7 @@ def widen_until(model: Model, wanted: float, width: str) -> dict[str, str]:
         else:
             high = middle
     console.print(f"{high} of {len(ordered)} layers in {WIDER[width]}, the others in {width}")
-    return {name: WIDER[width] for name in ordered[:high]}
+    return dict.fromkeys(ordered[:high], WIDER[width])
 
 
 def _pictures(pipeline: Any) -> np.ndarray:

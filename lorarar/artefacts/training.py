@@ -36,6 +36,7 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The file's name without its suffix."""
         return self.file.stem
 
 
@@ -48,6 +49,7 @@ class TrainingManifest:
     recipe: dict
 
     def of(self, kind: str, held_out: bool) -> list[Entry]:
+        """Return the LoRAs of a kind that are held out, or those that are not."""
         return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
 
 
@@ -78,7 +80,14 @@ def load_manifest(path: Path) -> TrainingManifest:
 
 
 def _entry(
-    folder: Path, file: str, kind: str, images: str, prompt: str, held_out=False, phrase=""
+    folder: Path,
+    *,
+    file: str,
+    kind: str,
+    images: str,
+    prompt: str,
+    held_out: bool = False,
+    phrase: str = "",
 ) -> Entry:
     return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out), str(phrase))
 

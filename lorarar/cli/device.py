@@ -1,19 +1,18 @@
 """The command line's commands for devices: export, adapters, drawing from what was exported."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from lorarar.artefacts.formats import FORMAT_NAMES
-from lorarar.cli.training import Force, Output
+from lorarar.artefacts.formats import FORMAT_NAMES, Engine, FormatName
+from lorarar.cli.options import Force, Output
 from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
 
 device = typer.Typer()
 
-Target = StrEnum("Target", {name: name for name in ("all", *FORMAT_NAMES)})  # type: ignore[misc]
+Target = Literal["all", FormatName]
 
 
 @device.command("export")
@@ -33,9 +32,9 @@ def export_model(
     from lorarar.export.options import export_folder
 
     for name in FORMAT_NAMES:
-        if target.value not in ("all", name):
+        if target not in ("all", name):
             continue
-        folder = output / name if target.value == "all" else output
+        folder = output / name if target == "all" else output
         folder.parent.mkdir(parents=True, exist_ok=True)
         export_folder(name, model, folder, hypernet=hypernet, force=force)
 
@@ -59,7 +58,7 @@ def serve(
     exported: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="an exported pipeline")
     ] = None,
-    backend: Annotated[str, typer.Option()] = "onnxruntime",
+    backend: Engine = "onnxruntime",
     loras: Annotated[
         Path | None, typer.Option(help="folder of LoRAs; the embedded ones for the embedded model")
     ] = None,

@@ -1,0 +1,1 @@
+"""Drawing with torch: diffusers' pipelines, and LoRAs put into them."""

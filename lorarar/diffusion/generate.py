@@ -16,9 +16,10 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
-from lorarar.methods import METHODS, merge
+from lorarar.methods import METHODS, DrawingMethod, merge
+from lorarar.methods.options import Precision
 
-DRAWING_METHODS = (*METHODS, "klora")
+DRAWING_METHODS: tuple[DrawingMethod, ...] = (*METHODS, "klora")
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,14 @@ def generate(
     content: str | Path,
     style: str | Path,
     prompt: str,
+    *,
     model: str | Path | None = None,
     hypernet: Path | None = None,
-    method: str = "lorarar",
+    method: DrawingMethod = "lorarar",
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
-    precision: str = "no",
+    precision: Precision = "no",
 ) -> Drawn:
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
@@ -73,7 +75,11 @@ def generate(
 
 @contextmanager
 def merged_into(
-    pipeline: StableDiffusionXLPipeline, content: Lora, style: Lora, method: str, **options: Any
+    pipeline: StableDiffusionXLPipeline,
+    content: Lora,
+    style: Lora,
+    method: DrawingMethod,
+    **options: Any,
 ) -> Iterator[Ready]:
     """Within this context the pipeline draws with both LoRAs.
 

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.methods.factored import FACTORED
+from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeOptions
 
 Method = Callable[[Lora, Lora, MergeOptions], Lora]
+MethodName = Literal[FactoredName, "ties", "dare", "dare-ties", "ziplora"]
+DrawingMethod = Literal[MethodName, "klora"]  # K-LoRA chooses anew at each step: it makes no file
 
 
-def merge(content: Lora, style: Lora, method: str = "lorarar", **options: Any) -> Lora:
+def merge(content: Lora, style: Lora, method: MethodName = "lorarar", **options: Any) -> Lora:
     """Merge two LoRAs of one base model; see `METHODS` and `MergeOptions`.
 
     Raises LorararError for an unknown method or LoRAs that do not fit together.
@@ -38,8 +40,11 @@ def _with_torch(module: str, name: str) -> Method:
     return imported
 
 
-METHODS: dict[str, Method] = {
-    **FACTORED,
+METHODS: dict[MethodName, Method] = {
+    "lorarar": FACTORED["lorarar"],
+    "direct": FACTORED["direct"],
+    "linear": FACTORED["linear"],
+    "svd": FACTORED["svd"],
     "ties": _with_torch("lorarar.methods.dense", "ties"),
     "dare": _with_torch("lorarar.methods.dense", "dare"),
     "dare-ties": _with_torch("lorarar.methods.dense", "dare_ties"),

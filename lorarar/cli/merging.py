@@ -1,0 +1,140 @@
+"""The command line's commands on LoRA files and hypernetworks."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from lorarar.cli.options import Force, HypernetPath, Model, Output, console, say
+from lorarar.hypernet import Role, load_hypernet, save_hypernet
+from lorarar.lora import load_lora
+from lorarar.merge import coefficients as predict
+from lorarar.merge_files import merge_files
+from lorarar.methods import MethodName
+from lorarar.methods.options import Precision
+from lorarar.prepare import Level
+from lorarar.prepare import prepare as prepare_lora
+from lorarar.save import Layout, save_lora
+from lorarar.summary import norm, overview
+
+merging = typer.Typer()
+
+Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
+
+
+@merging.command()
+def merge(
+    content: Path,
+    style: Path,
+    output: Output,
+    hypernet: Annotated[
+        Path | None, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")
+    ] = None,
+    method: MethodName = "lorarar",
+    rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
+    layout: Format = "diffusers",
+    content_scale: float = 1.0,
+    style_scale: float = 1.0,
+    density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
+    seed: Annotated[int, typer.Option(help="dare, ziplora")] = 0,
+    model: Model = None,
+    precision: Precision = "no",
+    force: Force = False,
+) -> None:
+    """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
+    report = merge_files(
+        content,
+        style,
+        output,
+        hypernet=hypernet if method == "lorarar" else None,
+        method=method,
+        rank=rank,
+        layout=layout,
+        force=force,
+        content_scale=content_scale,
+        style_scale=style_scale,
+        density=density,
+        seed=seed,
+        model=model,
+        precision=precision,
+    )
+    if report.rank_error is not None:
+        say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
+    say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
+
+
+@merging.command()
+def prepare(
+    file: Path,
+    output: Output,
+    hypernet: HypernetPath,
+    role: Annotated[Role, typer.Option(help="what the LoRA will be merged as")],
+    level: Level = "full-fp16",
+    force: Force = False,
+) -> None:
+    """Compute one LoRA's half of the hypernetwork once, for instant merges later."""
+    prepared = prepare_lora(load_lora(file), load_hypernet(hypernet), role, level)
+    save_lora(prepared, output, force=force)
+    facts = overview(load_lora(output))
+    say(f"{output}: prepared {facts['prepared']}, {facts['size']}")
+
+
+@merging.command()
+def coefficients(
+    content: Path,
+    style: Path,
+    hypernet: HypernetPath,
+    plot: Annotated[Path | None, typer.Option(help="draw them into this PNG")] = None,
+    force: Force = False,
+) -> None:
+    """Show the coefficients that the hypernetwork predicts for a pair."""
+    m = predict(load_lora(content), load_lora(style), load_hypernet(hypernet))
+    if plot:
+        from lorarar.plot import plot_coefficients
+
+        plot_coefficients(m, plot, force)
+        say(f"{plot}: coefficients of {len(m)} layers")
+        return
+    table = Table("layer", "mean m_c", "deviation", "mean m_s", "deviation")
+    for name, (m_c, m_s) in m.items():
+        table.add_row(name, *(f"{x:.4f}" for v in (m_c, m_s) for x in (v.mean(), v.std())))
+    console.print(table)
+
+
+@merging.command()
+def convert(file: Path, output: Output, layout: Format = "diffusers", force: Force = False) -> None:
+    """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
+    lora = load_lora(file)
+    save_lora(lora, output, layout, force)
+    say(f"{output}: {len(lora.layers)} layers")
+
+
+@merging.command("convert-hypernet")
+def convert_hypernet(file: Path, output: Output, force: Force = False) -> None:
+    """Rewrite a published hypernet.pth as safetensors, which needs no torch to be read."""
+    hypernet = load_hypernet(file)
+    save_hypernet(hypernet, output, force)
+    widths = " and ".join(map(str, sorted(hypernet.inputs)))
+    say(f"{output}: a hypernetwork for layers {widths} wide, {hypernet.hidden} hidden features")
+
+
+@merging.command()
+def inspect(
+    file: Path,
+    layers: Annotated[bool, typer.Option("--layers", help="every layer, with its norm")] = False,
+) -> None:
+    """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
+    lora = load_lora(file)
+    for fact, value in overview(lora).items():
+        say(f"{fact}: {value}")
+    for key, value in lora.metadata.items():
+        say(f"{key}: {value}")
+    if layers:
+        table = Table("layer", "out x in", "rank", "alpha / rank", "|dW|")
+        for name, layer in lora.layers.items():
+            out, width = layer.shape
+            table.add_row(
+                name, f"{out}x{width}", str(layer.rank), f"{layer.scale:g}", f"{norm(layer):.3g}"
+            )
+        console.print(table)
