@@ -21,12 +21,9 @@ def balanced(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     for name in content.layers.keys() & style.layers.keys():
         strength = norm(content.layers[name]) / (norm(layers[name]) or 1)
         layers[name] = layers[name]._replace(scale=layers[name].scale * strength)
+    style = replace(style, layers=layers)
     return weighted_sum(
-        content,
-        replace(style, layers=layers),
-        m={},
-        content_scale=options.content_scale,
-        style_scale=options.style_scale,
+        content, style, {}, content_scale=options.content_scale, style_scale=options.style_scale
     )
 
 

@@ -16,7 +16,6 @@ from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
 
 PROMPTS = {"content": "a {}", "style": "a picture in {} style"}
-
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
 parser.add_argument("pictures", type=Path, help="a folder with content/ and style/")
 parser.add_argument("--model", help="an SDXL-class model; the small one of lorarar by default")
