@@ -11,7 +11,7 @@ BESIDE = (
     "CHANGELOG.md",
     "benchmarks/LOG.md",
     "benchmarks/results/*",
-    "examples/*",
+    "examples/*.py",
 )
 
 
