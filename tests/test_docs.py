@@ -22,7 +22,7 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 CORE = ("hypernet", "lora", "merge", "methods", "prepare", "save")
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
-PROGRAM = r"(lorarar|(?:\.venv/bin/)?python (?:export|benchmarks|examples)/\w+\.py) "
+PROGRAM = r"(lorarar|(?:\.venv/bin/)?python\s+(?:export|benchmarks|examples)/\w+\.py) "
 COMMANDS = (
     re.compile(rf"^ {{4,}}{PROGRAM}(.+)$", re.MULTILINE),
     re.compile(rf"`{PROGRAM}([^`]+)`"),
