@@ -261,8 +261,8 @@ def test_prepared_for_another_role_or_hypernetwork_is_refused():
     hypernet = Hypernet.random((8,), hidden=4)
     with pytest.raises(LorararError, match="prepared as content"):
         coefficients(lora, prepare(lora, hypernet, "content"), hypernet)
+    other = Hypernet.random((8,), hidden=4, seed=1)
     with pytest.raises(LorararError, match="another hypernetwork"):
-        other = Hypernet.random((8,), hidden=4, seed=1)
         coefficients(prepare(lora, other, "content"), lora, hypernet)
     with pytest.raises(LorararError, match="level 'huge'"):
         prepare(lora, hypernet, "content", "huge")

@@ -5,15 +5,12 @@ from typing import Annotated
 
 import typer
 
-from lorarar.cli.device import device
-from lorarar.cli.drawing import drawing
-from lorarar.cli.merging import merging
-from lorarar.cli.training import training
+from lorarar.cli import device, drawing, merging, training
 from lorarar.command import run_app
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
-for commands in (merging, drawing, training, device):
-    cli.add_typer(commands)
+for module in (merging, drawing, training, device):
+    cli.add_typer(module.commands)
 
 
 def _show_version(asked: bool) -> None:

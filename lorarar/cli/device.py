@@ -10,12 +10,12 @@ from lorarar.cli.options import Force, Output
 from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
 
-device = typer.Typer()
+commands = typer.Typer()
 
 Target = Literal["all", FormatName]
 
 
-@device.command("export")
+@commands.command("export")
 def export_model(
     target: Annotated[Target, typer.Argument(help="formats; all: a folder for each")],
     output: Output,
@@ -39,7 +39,7 @@ def export_model(
         export_folder(name, model, folder, hypernet=hypernet, force=force)
 
 
-@device.command("export-adapter")
+@commands.command("export-adapter")
 def export_adapter(
     lora: Path,
     output: Output,
@@ -53,7 +53,7 @@ def export_adapter(
     typer.echo(f"{output}: {size / 1e6:.1f} MB, for {exported}")
 
 
-@device.command()
+@commands.command()
 def serve(
     exported: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="an exported pipeline")

@@ -14,12 +14,12 @@ from lorarar.files import refuse_existing, write_atomically
 from lorarar.methods import DrawingMethod
 from lorarar.methods.options import Precision
 
-drawing = typer.Typer()
+commands = typer.Typer()
 
 LoraName = Annotated[str, typer.Option(help="LoRA file, or an embedded one's name")]
 
 
-@drawing.command()
+@commands.command()
 def generate(
     content: LoraName,
     style: LoraName,
@@ -76,7 +76,7 @@ def generate(
     say(f"{output}: drawn with {method}, merged in {drawn.merge_seconds * 1e3:.1f} ms")
 
 
-@drawing.command()
+@commands.command()
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o")] = Path("lorarar-demo.png"),
     force: Force = False,

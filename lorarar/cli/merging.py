@@ -18,12 +18,12 @@ from lorarar.prepare import prepare as prepare_lora
 from lorarar.save import Layout, save_lora
 from lorarar.summary import norm, overview
 
-merging = typer.Typer()
+commands = typer.Typer()
 
 Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
 
 
-@merging.command()
+@commands.command()
 def merge(
     content: Path,
     style: Path,
@@ -64,7 +64,7 @@ def merge(
     say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
 
 
-@merging.command()
+@commands.command()
 def prepare(
     file: Path,
     output: Output,
@@ -80,7 +80,7 @@ def prepare(
     say(f"{output}: prepared {facts['prepared']}, {facts['size']}")
 
 
-@merging.command()
+@commands.command()
 def coefficients(
     content: Path,
     style: Path,
@@ -102,7 +102,7 @@ def coefficients(
     console.print(table)
 
 
-@merging.command()
+@commands.command()
 def convert(file: Path, output: Output, layout: Format = "diffusers", force: Force = False) -> None:
     """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
     lora = load_lora(file)
@@ -110,7 +110,7 @@ def convert(file: Path, output: Output, layout: Format = "diffusers", force: For
     say(f"{output}: {len(lora.layers)} layers")
 
 
-@merging.command("convert-hypernet")
+@commands.command("convert-hypernet")
 def convert_hypernet(file: Path, output: Output, force: Force = False) -> None:
     """Rewrite a published hypernet.pth as safetensors, which needs no torch to be read."""
     hypernet = load_hypernet(file)
@@ -119,7 +119,7 @@ def convert_hypernet(file: Path, output: Output, force: Force = False) -> None:
     say(f"{output}: a hypernetwork for layers {widths} wide, {hypernet.hidden} hidden features")
 
 
-@merging.command()
+@commands.command()
 def inspect(
     file: Path,
     layers: Annotated[bool, typer.Option("--layers", help="every layer, with its norm")] = False,

@@ -10,7 +10,7 @@ from lorarar.hypernet import Role
 from lorarar.methods.options import Precision
 from lorarar.training.recipes import HypernetRecipe, LoraRecipe, Objective
 
-training = typer.Typer()
+commands = typer.Typer()
 
 Side = Annotated[int | None, typer.Option(min=8, help="pixels; the model's own by default")]
 Checkpointing = Annotated[
@@ -18,7 +18,7 @@ Checkpointing = Annotated[
 ]
 
 
-@training.command("train-lora")
+@commands.command("train-lora")
 def train_lora(
     images: Annotated[Path, typer.Option(help="folder; metadata.jsonl in it may caption images")],
     prompt: Annotated[str, typer.Option(help="what images without a caption show")],
@@ -76,7 +76,7 @@ def train_lora(
     typer.echo(f"{output}: trained, rank {rank}, {steps} steps")
 
 
-@training.command()
+@commands.command()
 def train(
     loras: Annotated[Path, typer.Option(help="folder with a manifest.json, or the manifest")],
     output: Output,
@@ -128,7 +128,7 @@ def train(
     typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")
 
 
-@training.command("train-many")
+@commands.command("train-many")
 def train_many(
     manifest: Path,
     model: Model = None,
