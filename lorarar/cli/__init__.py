@@ -117,7 +117,7 @@ def generate(
         started = time.perf_counter()
         pipeline.set_pair(find_lora(content), find_lora(style), method=method.value)
         seconds = time.perf_counter() - started
-        picture = pipeline.generate(prompt, None, steps, guidance, seed)
+        picture = pipeline.generate(prompt, steps=steps, guidance=guidance, seed=seed)
         write_atomically(output, lambda file: picture.save(file, "PNG"), force)
         say(f"{output}: drawn on {backend}, {method.value} swapped in {seconds * 1e3:.1f} ms")
         return
