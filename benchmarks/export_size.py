@@ -119,7 +119,7 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
 
 
 def swap(pipeline: Pipeline, pair: list[Path]) -> float:
-    pipeline.kept.held.clear()  # else going back to a pair would take no time
+    pipeline.cache.made.clear()  # else going back to a pair would take no time
     return seconds(lambda: pipeline.set_pair(*pair))
 
 

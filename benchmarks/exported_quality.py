@@ -71,7 +71,7 @@ def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) ->
         if task.content and task.style:
             pipeline.set_pair(find_lora(task.content), find_lora(task.style))
         pictures = [
-            np.asarray(pipeline.generate(prompt, None, STEPS, GUIDANCE, seed))
+            np.asarray(pipeline.generate(prompt, steps=STEPS, guidance=GUIDANCE, seed=seed))
             for seed, prompt in enumerate(prompts)
         ]
         drawn.append(np.stack(pictures))

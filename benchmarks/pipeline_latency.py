@@ -84,7 +84,8 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
         pipeline.load_lora(lora)
         pipeline.generate(PROMPT, steps=2)
         clock = Clock()
-        pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
+        for _ in pipeline.steps(PROMPT, steps=setting.steps):
+            clock()
         row |= {"first_step_ms": clock.first(), name: clock.step()}
 
     def swap(number: int) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, FormatName
 from lorarar.artefacts.pipeline import PipelineManifest, Stage, hash_files
 from lorarar.bases import base_of
 from lorarar.errors import LorararError
@@ -55,7 +55,7 @@ def copy_rest(model: Model, folder: Path) -> None:
 def write_manifest(
     model: Model,
     folder: Path,
-    engine: str,
+    engine: FormatName,
     quantize: str,
     parts: dict[str, list[Stage]],
     slot_dtype: str,

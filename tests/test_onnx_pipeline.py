@@ -150,7 +150,7 @@ def in_float32(path):
 
 
 @pytest.mark.parametrize(("quantize", "bound"), [("none", 1e-5), ("int8", 0.1)])
-def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, bound):
+def test_a_pair_in_its_slots_equals_the_merged_lora(exported, inputs, quantize, bound):
     """With a layer that only one of both has, with alphas, and with scales."""
     content, style = map(in_float32, PAIR)
     first, *others = style.layers
@@ -159,7 +159,7 @@ def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, 
     assert first in m
     pipeline = read_manifest(exported[quantize])
     merged = slot_factors(weighted_sum(content, style, m, *scales), pipeline, "x")
-    slotted = pair_factors((content, style), m, scales, pipeline, "x")
+    slotted = pair_factors((content, style), m, scales, pipeline, source="x")
     run = session(exported[quantize]).run
     none, found, wanted = (run(None, inputs | each)[0] for each in ({}, slotted, merged))
     assert relative(found - none, wanted - none) < bound

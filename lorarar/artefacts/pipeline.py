@@ -138,6 +138,8 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
     if fields["engine"] not in FORMATS:
         raise ValueError(f"engine '{fields['engine']}' is none of {', '.join(FORMATS)}")
     files = {_inside(name): (int(size), str(sha)) for name, (size, sha) in fields["files"].items()}
+    if fields["engine"] not in FORMATS:
+        raise ValueError(f"engine '{fields['engine']}'")
     return PipelineManifest(**fields | {"parts": parts, "files": files})
 
 
