@@ -21,6 +21,7 @@ from lorarar.command import run_script
 from lorarar.embedded import EMBEDDED
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.build import HYPERNET_RECIPE
+from lorarar.mini.pictures import draw_training_images
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.loop import LOSSES
 from lorarar.training.recipes import HypernetRecipe
@@ -49,6 +50,7 @@ NOTE = (
 
 def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict]:
     """Train and judge each change."""
+    draw_training_images(assets / "loras")
     rows: dict = {}
     for name, change in CHANGES.items():
         place = folder / name.replace(",", "").replace(" ", "-")

@@ -22,6 +22,7 @@ from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
+from lorarar.mini.pictures import draw_training_images
 from lorarar.plot import plot_pictures
 
 RESAMPLES = 10_000
@@ -67,6 +68,7 @@ def summarise_all(measured: dict[Task, Result]) -> list[dict]:
 
 def open_studio(folder: Path, assets: Path, images: int) -> Studio:
     """Load base/, loras/, hypernet.safetensors and judge.safetensors from `assets`."""
+    draw_training_images(assets / "loras")
     manifest = load_manifest(assets / "loras")
     check_trained(manifest, held_out=True)
     return Studio(

@@ -62,6 +62,8 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
+    if method == "ziplora":
+        _draw_images_for_ziplora(content, style)
     report = merge_files(
         content,
         style,
@@ -81,6 +83,12 @@ def merge(
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
     say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
+
+
+def _draw_images_for_ziplora(*loras: Path) -> None:
+    from lorarar.mini.pictures import draw_images_beside
+
+    draw_images_beside(loras)
 
 
 @cli.command()
@@ -124,17 +132,19 @@ def generate(
     from lorarar.diffusion.generate import generate
     from lorarar.diffusion.pipeline import save_picture
 
+    if method == "ziplora":
+        _draw_images_for_ziplora(find_lora(content), find_lora(style))
     drawn = generate(
         content,
         style,
         prompt,
         model,
-        hypernet,
-        method.value,
-        seed,
-        steps,
-        guidance,
-        precision.value,
+        hypernet=hypernet,
+        method=method.value,
+        seed=seed,
+        steps=steps,
+        guidance=guidance,
+        precision=precision.value,
     )
     save_picture(drawn.picture, output, force)
     say(f"{output}: drawn with {method.value}, merged in {drawn.merge_seconds * 1e3:.1f} ms")

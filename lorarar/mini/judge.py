@@ -109,7 +109,7 @@ def train_judge(folder: Path, steps: int = STEPS, seed: int = 0) -> Judge:
         return float(loss.detach())
 
     parts = {"judge": judge, "optimiser": optimiser, "schedule": schedule}
-    train(step, parts, steps, folder, seed, "judge")
+    train(step, parts, steps, folder, seed=seed, label="judge")
     return judge.eval()
 
 
