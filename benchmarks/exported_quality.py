@@ -57,7 +57,7 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
         pictures = []
         for seed, prompt in enumerate(prompts):
             latents = runtime_noise(pipeline, seed)
-            picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
+            picture = draw(pipeline, [prompt], [0], STEPS, guidance=GUIDANCE, latents=latents)[0]
             pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
         drawn.append(np.stack(pictures))
     return drawn

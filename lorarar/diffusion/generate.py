@@ -17,6 +17,7 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
 from lorarar.methods import METHODS, merge
+from lorarar.methods.options import Precision
 
 DRAWING_METHODS = (*METHODS, "klora")
 
@@ -43,12 +44,13 @@ def generate(
     style: str | Path,
     prompt: str,
     model: str | Path | None = None,
+    *,
     hypernet: Path | None = None,
     method: str = "lorarar",
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
-    precision: str = "no",
+    precision: Precision = "no",
 ) -> Drawn:
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
@@ -57,7 +59,7 @@ def generate(
 
     Raises LorararError for bad input.
     """
-    pair = [load_lora(find_lora(name)) for name in (content, style)]
+    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
     pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
@@ -66,9 +68,9 @@ def generate(
         "model": model,
         "precision": precision,
     }
-    with merged_into(pipeline, pair[0], pair[1], method, **options) as ready:
-        picture = draw(pipeline, [prompt], [seed], steps, guidance, **ready.arguments)[0]
-    return Drawn(picture, ready.merge_seconds)
+    with merged_into(pipeline, *loras, method, **options) as ready:
+        pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
+    return Drawn(pictures[0], ready.merge_seconds)
 
 
 @contextmanager

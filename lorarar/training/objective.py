@@ -20,6 +20,7 @@ def merge_loss(
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
     batches: Mapping[str, Examples],
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
@@ -48,6 +49,7 @@ def together_loss(
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
     both: Examples,
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
