@@ -85,6 +85,7 @@ def judged(
     wanted: list[np.ndarray],
     megabytes: float | None,
 ) -> dict[str, Any]:
+    """One row of the table: shares that the judge finds right, and PSNR to what is wanted."""
     judge = load_judge(EMBEDDED / "judge.safetensors")
     said = [ask(judge, torch.from_numpy(each).permute(0, 3, 1, 2) / 255) for each in drawn]
     classes = [prompt.split()[2] for prompt in work[0][1]]

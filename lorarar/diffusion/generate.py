@@ -63,7 +63,7 @@ def generate(
     pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
-    options = {
+    options: dict[str, Any] = {
         "hypernet": load_hypernet(hypernet) if hypernet else None,
         "model": model,
         "precision": precision,

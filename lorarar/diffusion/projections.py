@@ -1,12 +1,17 @@
-"""Where LoRAs sit in a UNet: its attention projections."""
+"""The projections of a UNet that carry LoRAs: the Linear layers of its attention."""
+
+from typing import Any
 
 from torch import nn
 
 from lorarar.bases import Shape
 
 
-def attention_projections(unet: nn.Module) -> dict[str, Shape]:
-    """Map each attention projection's diffusers name to its weight's shape (out, in)."""
+def attention_projections(unet: Any) -> dict[str, Shape]:
+    """Map a diffusers UNet's attention projections, without "unet.", to their shapes (out, in).
+
+    Of an SDXL-class UNet these are `lorarar.bases.attention_shapes`, in the UNet's own order.
+    """
     return {
         name: (module.out_features, module.in_features)
         for name, module in unet.named_modules()

@@ -17,6 +17,7 @@ from executorch.runtime import Method, Runtime, Verification
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
+from lorarar.quiet import native_stderr_dropped
 from lorarar.runtime.backends import Run, RunStage, Tensors
 from lorarar.runtime.slots import filled_factors
 
@@ -37,7 +38,8 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
 @lru_cache(maxsize=1)
 def _use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    portable_lib._unsafe_reset_threadpool(threads)
+    with native_stderr_dropped():  # it tells which of a phone's files it has not found
+        portable_lib._unsafe_reset_threadpool(threads)
 
 
 def open_program(program: bytes, path: Path) -> tuple[MergerManifest, Run]:
