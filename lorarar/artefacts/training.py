@@ -67,7 +67,9 @@ class TrainingManifest:
 
 def image_cache() -> Path:
     """The folder for images that are drawn when they are needed, in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lorarar", "images")
+    # Path.home() raises for a user without a home, who may read manifests all the same.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "lorarar", "images")
 
 
 def load_manifest(path: Path) -> TrainingManifest:
