@@ -101,7 +101,8 @@ def wash(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator
     reach = max(1, len(labels) // 64)
     for axis in (0, 1):
         for _ in range(2):
-            pixels = sum(np.roll(pixels, k * reach, axis) for k in (-1, 0, 1)) / 3
+            rolled = [np.roll(pixels, k * reach, axis) for k in (-1, 0, 1)]
+            pixels = (rolled[0] + rolled[1] + rolled[2]) / 3
     return 0.35 + 0.65 * pixels
 
 

@@ -24,6 +24,9 @@ from lorarar.runtime.slots import filled_factors
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
+with native_stderr_dropped():  # making the thread pool tells which files of a phone are not here
+    portable_lib._threadpool_get_thread_count()
+
 SEAL = hashlib.sha256
 
 
@@ -38,7 +41,7 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
 @lru_cache(maxsize=1)
 def _use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    with native_stderr_dropped():  # it tells which of a phone's files it has not found
+    with native_stderr_dropped():  # it says so
         portable_lib._unsafe_reset_threadpool(threads)
 
 
