@@ -57,7 +57,7 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
         pictures = []
         for seed, prompt in enumerate(prompts):
             latents = runtime_noise(pipeline, seed)
-            picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
+            picture = draw(pipeline, [prompt], [0], STEPS, guidance=GUIDANCE, latents=latents)[0]
             pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
         drawn.append(np.stack(pictures))
     return drawn
@@ -85,6 +85,7 @@ def judged(
     wanted: list[np.ndarray],
     megabytes: float | None,
 ) -> dict[str, Any]:
+    """One row of the table: shares that the judge finds right, and PSNR to what is wanted."""
     judge = load_judge(EMBEDDED / "judge.safetensors")
     said = [ask(judge, torch.from_numpy(each).permute(0, 3, 1, 2) / 255) for each in drawn]
     classes = [prompt.split()[2] for prompt in work[0][1]]

@@ -60,6 +60,10 @@ def generate(
     from lorarar.diffusion.generate import generate
     from lorarar.diffusion.pipeline import save_picture
 
+    if method == "ziplora":
+        from lorarar.mini.pictures import draw_images_beside
+
+        draw_images_beside([find_lora(content), find_lora(style)])
     drawn = generate(
         content,
         style,

@@ -43,6 +43,10 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
+    if method == "ziplora":
+        from lorarar.mini.pictures import draw_images_beside
+
+        draw_images_beside([content, style])
     report = merge_files(
         content,
         style,

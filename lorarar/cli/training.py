@@ -72,7 +72,7 @@ def train_lora(
         snr_gamma=snr_gamma,
         sample_every=sample_every,
     )
-    train_lora(model, images, prompt, kind, output, recipe, force)
+    train_lora(model, images, prompt, kind, output=output, recipe=recipe, force=force)
     typer.echo(f"{output}: trained, rank {rank}, {steps} steps")
 
 
@@ -105,8 +105,10 @@ def train(
     force: Force = False,
 ) -> None:
     """Train the hypernetwork on pairs of LoRAs; resumes if killed."""
+    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.hypernet import train_hypernet
 
+    draw_training_images(loras)
     recipe = HypernetRecipe(
         steps=steps,
         hidden=hidden,
@@ -124,7 +126,7 @@ def train(
         offsets=offsets,
         decay=decay,
     )
-    train_hypernet(model, loras, output, recipe, force)
+    train_hypernet(model, loras, output, recipe, force=force)
     typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")
 
 
@@ -137,7 +139,9 @@ def train_many(
     ] = None,
 ) -> None:
     """Train every LoRA of a manifest that does not exist yet; resumes if killed."""
+    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.many import train_many
 
+    draw_training_images(manifest)
     trained = train_many(model, manifest, workers)
     typer.echo(f"{manifest}: {len(trained)} LoRAs trained")

@@ -1,1 +1,1 @@
-"""Drawing with torch: diffusers' pipelines, and LoRAs put into them."""
+"""Drawing with torch: pipelines of diffusers, and UNets that carry two LoRAs."""

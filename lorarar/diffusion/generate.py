@@ -59,18 +59,18 @@ def generate(
 
     Raises LorararError for bad input.
     """
-    pair = [load_lora(find_lora(name)) for name in (content, style)]
+    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
     pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
-    options = {
+    options: dict[str, Any] = {
         "hypernet": load_hypernet(hypernet) if hypernet else None,
         "model": model,
         "precision": precision,
     }
-    with merged_into(pipeline, pair[0], pair[1], method, **options) as ready:
-        picture = draw(pipeline, [prompt], [seed], steps, guidance, **ready.arguments)[0]
-    return Drawn(picture, ready.merge_seconds)
+    with merged_into(pipeline, *loras, method, **options) as ready:
+        pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
+    return Drawn(pictures[0], ready.merge_seconds)
 
 
 @contextmanager

@@ -8,8 +8,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from lorarar.diffusion.two_loras import PairedLinear, use
-from lorarar.hypernet import ROLES
+from lorarar.diffusion.two_loras import ALONE, Mode, PairedLinear, use
 from lorarar.training.denoising import Examples, add_noise, predict
 
 TINY = 1e-12
@@ -20,6 +19,7 @@ def merge_loss(
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
     batches: Mapping[str, Examples],
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
@@ -30,7 +30,7 @@ def merge_loss(
     arXiv 2311.13600, section 3.3.
     """
     total = 0.0
-    for role in ROLES:
+    for role in ALONE:
         noisy = add_noise(scheduler, batches[role].latents)
         with torch.no_grad():
             use(paired, role)
@@ -48,6 +48,7 @@ def together_loss(
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
     both: Examples,
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
@@ -60,9 +61,9 @@ def together_loss(
     published one never sees subject and style in one prompt.
     """
     noisy = add_noise(scheduler, both.latents)
-    alone = {}
+    alone: dict[Mode, Tensor] = {}
     with torch.no_grad():
-        for mode in ("none", *ROLES):
+        for mode in ("none", *ALONE):
             use(paired, mode)
             alone[mode] = predict(unet, noisy, both)
     wanted = alone["content"] + alone["style"] - 2 * alone["none"]

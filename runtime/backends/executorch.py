@@ -15,9 +15,13 @@ from executorch.runtime import Method, Runtime, Verification
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
+from lorarar.quiet import native_stderr_dropped
 from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
 from lorarar.runtime.backends.torch import as_tensor
 from lorarar.runtime.slots import filled_factors
+
+with native_stderr_dropped():  # making the thread pool tells which files of a phone are not here
+    portable_lib._threadpool_get_thread_count()
 
 SEAL = hashlib.sha256
 
@@ -34,7 +38,8 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
 @lru_cache(maxsize=1)
 def _use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    portable_lib._unsafe_reset_threadpool(threads)
+    with native_stderr_dropped():  # it says so
+        portable_lib._unsafe_reset_threadpool(threads)
 
 
 def open_program(program: bytes, path: Path) -> tuple[MergerManifest, RunGraph]:
