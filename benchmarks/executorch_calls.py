@@ -22,7 +22,7 @@ from lorarar.benchmarks.machine import describe, seconds
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.errors import LorararError
-from lorarar.export.slots import factor_names
+from lorarar.export.factors import factor_names
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors
 from lorarar.runtime.backends.executorch import open_stage

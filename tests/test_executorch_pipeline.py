@@ -18,8 +18,9 @@ from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
 from lorarar.export.executorch.lower import attend, lower
 from lorarar.export.executorch.pipeline import export_pipeline
+from lorarar.export.factors import factor_names
 from lorarar.export.parts import random_inputs, unet_part
-from lorarar.export.slots import SlottedUNet, factor_names
+from lorarar.export.slots import SlottedUNet
 from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of, unet_stages
 from lorarar.lora import Lora, load_lora
@@ -199,7 +200,7 @@ def test_quantised_stage_stays_near_torch_and_is_smaller(name, width, bound, exp
         stage = next(stage for stage in stages if stage.name == f"unet.{name}")
         inputs, factors = random_inputs(stage, model)
         loaded = stage.loaded()
-        wanted = loaded.answers(inputs | factors)[stage.outputs[0]]
+        wanted = loaded.run(inputs | factors)[stage.outputs[0]]
         program = lower(loaded, width, "xnnpack")
     runnable = Runtime.get().load_program(program)
     arguments = [*inputs.values(), *factors.values()]
