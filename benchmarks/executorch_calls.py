@@ -75,7 +75,7 @@ def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, round
 
 
 def called_from_python(
-    files: list[Path], stages: list[Stage], feeds: list[Tensors], threads: int, rounds: int
+    files: list[Path], stages: list[Stage], feeds: list[Tensors], *, threads: int, rounds: int
 ) -> tuple[float, float]:
     """By the binding alone, and by the runtime, which takes factors by name."""
 
@@ -104,7 +104,7 @@ def main(
     stages = read_manifest(exported).parts["unet"]
     files = [exported / stage.file for stage in stages]
     feeds = [zeros_for(stage, rank) for stage in stages]
-    bare, whole = called_from_python(files, stages, feeds, threads, rounds)
+    bare, whole = called_from_python(files, stages, feeds, threads=threads, rounds=rounds)
     times = {"C++": called_from_cpp(files, feeds, threads, rounds)}
     times |= {"Python binding": bare, "lorarar.runtime": whole}
     rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]

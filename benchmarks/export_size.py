@@ -51,11 +51,12 @@ class Setting:
 
 @dataclass(frozen=True)
 class Given:
-    """Files that every row uses. pair: prepared LoRAs, content first."""
+    """Files that every row uses. content, style: prepared LoRAs."""
 
     inputs: Path
     hypernet: Path
-    pair: list[Path]
+    content: Path
+    style: Path
 
 
 def reference(setting: Setting, inputs: Path) -> None:
@@ -72,18 +73,23 @@ def reference(setting: Setting, inputs: Path) -> None:
         ]
         with torch.no_grad():
             answer = part.load()(*tensors.values(), pairs)
-    np.savez(inputs, answer=answer.numpy(), **{name: t.numpy() for name, t in tensors.items()})
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    np.savez(inputs, answer=answer.numpy(), **arrays)
 
 
 def prepare_pair(setting: Setting, folder: Path) -> Given:
     """Write two LoRAs of half the rank, prepared, and their hypernetwork."""
     plain, path_of_hypernet = write_standins(folder, setting.base, setting.rank // 2)
     hypernet = load_hypernet(path_of_hypernet)
-    prepared = []
     for role, path in zip(ROLES, plain, strict=True):
-        prepared.append(folder / f"prepared-{role}.safetensors")
-        save_lora(prepare(load_lora(path), hypernet, role), prepared[-1])
-    return Given(folder / "inputs.npz", path_of_hypernet, prepared)
+        prepared = prepare(load_lora(path), hypernet, role)
+        save_lora(prepared, folder / f"prepared-{role}.safetensors")
+    return Given(
+        inputs=folder / "inputs.npz",
+        hypernet=path_of_hypernet,
+        content=folder / "prepared-content.safetensors",
+        style=folder / "prepared-style.safetensors",
+    )
 
 
 def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
@@ -97,9 +103,9 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     ((_, run),) = pipeline.parts["unet"]
     merged = slot_factors(lora, pipeline.manifest, str(folder))
     found = run(stored | merged)["out_sample"]
-    pipeline.set_pair(*given.pair)  # its pages are read from the disk
+    pipeline.set_pair(given.content, given.style)  # its pages are read from the disk
     pipeline.forget()
-    swaps = [swap(pipeline, given.pair) for _ in range(SWAPS)]
+    swaps = [swap(pipeline, given) for _ in range(SWAPS)]
     times: dict[str, list[float]] = {"plain": [], "lora": [], "pair": []}
     for _ in range(setting.rounds):
         times["plain"].append(seconds(lambda: run(stored)))
@@ -118,9 +124,10 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     }
 
 
-def swap(pipeline: Pipeline, pair: list[Path]) -> float:
+def swap(pipeline: Pipeline, given: Given) -> float:
+    """Return the seconds of a swap to the pair, from files that are open."""
     pipeline.kept.held.clear()  # else going back to a pair would take no time
-    return seconds(lambda: pipeline.set_pair(*pair))
+    return seconds(lambda: pipeline.set_pair(given.content, given.style))
 
 
 def measure(setting: Setting, quantize: str, folder: Path, given: Given) -> dict[str, Any]:

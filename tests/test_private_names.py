@@ -15,7 +15,7 @@ OF_NAMED_TUPLES = {"_asdict", "_fields", "_make", "_replace"}  # documented
 
 
 def is_private(name):
-    return name.startswith("_") and not name.startswith("__") and name.isidentifier() and name != "_"
+    return name.isidentifier() and name != "_" and name[0] == "_" and name[:2] != "__"
 
 
 def defined_here(trees):
