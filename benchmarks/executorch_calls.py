@@ -62,6 +62,10 @@ def compile_caller(folder: Path) -> Path:
 
 
 def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, rounds: int) -> float:
+    """Return the milliseconds of a call of all programs, by `executorch_calls.cpp`.
+
+    Raises LorararError if it cannot be compiled or fails.
+    """
     lines = [
         " ".join([str(file), *(f"{a.dtype}:{'x'.join(map(str, a.shape))}" for a in each.values())])
         for file, each in zip(files, feeds, strict=True)
@@ -77,7 +81,7 @@ def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, round
 def called_from_python(
     files: list[Path], stages: list[Stage], feeds: list[Tensors], *, threads: int, rounds: int
 ) -> tuple[float, float]:
-    """By the binding alone, and by the runtime, which takes factors by name."""
+    """Return the same by the binding alone, and by the runtime, which takes factors by name."""
 
     def typical(call: Callable[[], object]) -> float:
         return median(seconds(call) for _ in range(rounds)) * 1e3

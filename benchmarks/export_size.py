@@ -42,6 +42,8 @@ SWAPS = 9
 
 @dataclass(frozen=True)
 class Setting:
+    """What is measured. base: see `lorarar.bases`; side: of the latents; rank: of the LoRA."""
+
     base: str
     side: int
     rank: int
@@ -60,7 +62,7 @@ class Given:
 
 
 def reference(setting: Setting, inputs: Path) -> None:
-    """Draw one step's inputs, and write them with torch's answer."""
+    """Draw one step's inputs, and write them with torch's model output."""
     torch.set_num_threads(setting.threads)
     with open_model(None, setting.base) as model:
         part = unet_part(model, batch=1, side=setting.side)
@@ -72,9 +74,9 @@ def reference(setting: Setting, inputs: Path) -> None:
             for factor in (lora.layers[f"unet.{name}"].down, lora.layers[f"unet.{name}"].up)
         ]
         with torch.no_grad():
-            answer = part.load()(*tensors.values(), pairs)
+            output = part.load()(*tensors.values(), pairs)
     arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
-    np.savez(inputs, answer=answer.numpy(), **arrays)
+    np.savez(inputs, output=output.numpy(), **arrays)
 
 
 def prepare_pair(setting: Setting, folder: Path) -> Given:
@@ -96,7 +98,7 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     """Load an exported folder in ONNX Runtime, swap LoRAs, and run one step without and with."""
     lora = standin_lora(setting.base, setting.rank, seed=1)
     stored = dict(np.load(given.inputs))
-    wanted = stored.pop("answer")
+    wanted = stored.pop("output")
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, threads=setting.threads, check_hashes=False)
     loaded = time.perf_counter() - started
@@ -131,6 +133,7 @@ def swap(pipeline: Pipeline, given: Given) -> float:
 
 
 def measure(setting: Setting, quantize: str, folder: Path, given: Given) -> dict[str, Any]:
+    """Export into a folder by the script, and run what it wrote; returns a row of figures."""
     command = [sys.executable, str(Path(to_onnx.__file__)), "--random-weights", setting.base]
     command += ["--hypernet", str(given.hypernet), "--quantize", quantize]
     exported = folder / quantize

@@ -212,7 +212,7 @@ def test_optimum_loads_the_folder_and_draws_as_torch(exported):
 
 
 @pytest.mark.parametrize(
-    "function, decomposed",
+    ("function", "decomposed"),
     [
         (lambda x: torch.relu(x) @ x, False),
         (lambda x: x.clone().masked_fill_(x < 0, 0) @ x, True),  # writes to its input
@@ -242,7 +242,8 @@ def test_the_layers_that_pictures_feel_most_stay_wider(monkeypatch):
     with open_model("mini", None) as model:
         few, many = (sensitivity.choose_wider_layers(model, wanted, "int8") for wanted in (45, 60))
         assert set(few.values()) == set(many.values()) == {"fp16"}
-        assert 0 < len(few) < len(many) and few.keys() < many.keys()
+        assert 0 < len(few) < len(many)
+        assert few.keys() < many.keys()
         with pytest.raises(LorararError, match="all that int8 everywhere reaches"):
             sensitivity.choose_wider_layers(model, 90, "int4")
 

@@ -86,6 +86,7 @@ class store_float16(AbstractGraphPass):
     """Store float32 weights as float16; Core ML widens them when it loads the package."""
 
     def apply(self, prog: Program) -> None:
+        """Replace a program's float32 weights, in place."""
         for function in prog.functions.values():
             with function:
                 for weight in function.find_ops(op_type="const"):

@@ -73,7 +73,8 @@ def fill(model: ir.Model, recipe: Recipe, source: Path) -> int:
             continue
         if name not in recipe:
             raise LorararError(f"{source}: lacks the weight '{name}'; get the model again")
-        assert value.dtype is not None and value.shape is not None
+        assert value.dtype is not None
+        assert value.shape is not None
         make = partial(_made, recipe, name, value.dtype.numpy(), tuple(value.shape.numpy()))
         value.const_value = ir.LazyTensor(make, value.dtype, value.shape, name=name)
         total += value.const_value.nbytes

@@ -22,7 +22,8 @@ def add_style_slots(model: ir.Model, layers: Iterable[str]) -> None:
     traced = {value.name: value for value in graph.inputs}
     for layer in layers:
         first_down, first_up, _ = (traced.get(name) for name in slot_inputs(layer))
-        assert first_down is not None and first_up is not None
+        assert first_down is not None
+        assert first_up is not None
         uses = {value: list(value.uses()) for value in (first_down, first_up)}
         downs, ups = [], []
         for slot in SLOTS:
@@ -46,7 +47,8 @@ def add_style_slots(model: ir.Model, layers: Iterable[str]) -> None:
 def _factor(graph: ir.Graph, name: str, first: ir.Value) -> ir.Value:
     """The traced input itself, or another one like it, with a default of rank 0."""
     value = first if name == first.name else ir.Value(name=name, type=first.type)
-    assert first.dtype is not None and first.shape is not None
+    assert first.dtype is not None
+    assert first.shape is not None
     fixed = [size if isinstance(size, int) else 0 for size in first.shape]
     value.shape = ir.Shape([size or None for size in fixed])  # each its own rank
     _add_input(graph, value, np.zeros(fixed, first.dtype.numpy()))

@@ -70,7 +70,7 @@ def choose_wider_layers(model: Model, wanted: float, width: Quantised) -> dict[s
         else:
             high = middle
     console.print(f"{high} of {len(ordered)} layers in {WIDER[width]}, the others in {width}")
-    return {name: WIDER[width] for name in ordered[:high]}
+    return dict.fromkeys(ordered[:high], WIDER[width])
 
 
 def _pictures(pipeline: Any) -> np.ndarray:

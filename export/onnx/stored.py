@@ -41,6 +41,7 @@ class StoredLinear(nn.Module):
         return product if self.bias is None else product + self.bias
 
     def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
         return {"transposed": lambda: weight().T}
 
 
@@ -78,6 +79,7 @@ class BlockLinear(nn.Module):
         return product if self.bias is None else product + self.bias
 
     def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
         made = _Quantised(lambda: quantise(weight(), self.bits))
         return {"numbers": made.numbers, "scales": made.scales}
 
@@ -98,6 +100,7 @@ class StoredConv(nn.Module):
         return functional.conv2d(x, filters, self.bias, self.stride, self.padding)
 
     def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
         return {"filters": weight}
 
 
@@ -122,6 +125,7 @@ class QuantisedConv(StoredConv):
         return functional.conv2d(x, filters, self.bias, self.stride, self.padding)
 
     def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
         made = _Quantised(lambda: quantise_filters(weight()))
         return {"filters": made.numbers, "scales": made.scales}
 
@@ -139,6 +143,7 @@ class StoredEmbedding(nn.Module):
         return functional.embedding(ids, self.weight).float()
 
     def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
         return {"weight": weight}
 
 
