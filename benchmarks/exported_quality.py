@@ -82,6 +82,7 @@ def judged(
     name: str,
     work: list[tuple[Task, list[str]]],
     drawn: list[np.ndarray],
+    *,
     wanted: list[np.ndarray],
     megabytes: float | None,
 ) -> dict[str, Any]:
@@ -122,11 +123,11 @@ def main(
     work = tasks(pairs, images)
     torch.set_num_threads(threads)
     wanted = by_torch(work)
-    rows = [judged("torch, float32", work, wanted, wanted, None)]
+    rows = [judged("torch, float32", work, wanted, wanted=wanted, megabytes=None)]
     for folder in exported:
         size = sum(size for size, _ in read_manifest(folder).files.values()) / 1e6
         drawn, _ = alone(by_export, work, folder, threads)
-        rows.append(judged(folder.name, work, drawn, wanted, size))
+        rows.append(judged(folder.name, work, drawn, wanted=wanted, megabytes=size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
     publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)
 

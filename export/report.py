@@ -89,11 +89,13 @@ def _milliseconds(run: RunGraph, name: str, arrays: list[np.ndarray]) -> float:
 
 
 def size_in_megabytes(path: Path) -> float:
+    """Return the size of a file, or of all files below a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
 def show(report: ExportReport) -> None:
+    """Print a table of the graphs, the size and the time."""
     if report.graphs:
         table = Table("graph", "relative error", "median ms")
         for graph in report.graphs:

@@ -1,10 +1,9 @@
 """Export to Core ML: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # run by path, this folder's `coreml` would be found before the library
+if __name__ == "__main__":  # run by path, this folder's `coreml` would hide the library
     sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
 
 import typer
@@ -41,5 +40,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(main)

@@ -1,13 +1,10 @@
 """Export to ExecuTorch: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
-if (
-    __name__ == "__main__"
-):  # run by path, this folder's `executorch` would be found before the library
+if __name__ == "__main__":  # run by path, this folder's `executorch` would hide the library
     sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
 
 import typer
@@ -46,5 +43,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(main)

@@ -1,11 +1,10 @@
 """Export to ONNX: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
-if __name__ == "__main__":  # run by path, this folder's `onnx` would be found before the library
+if __name__ == "__main__":  # run by path, this folder's `onnx` would hide the library
     sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
 
 import typer
@@ -45,5 +44,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     run_script(main)

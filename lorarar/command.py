@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from lorarar.errors import LorararError
-from lorarar.quiet import quiet_libraries
+from lorarar.quiet import silence_libraries
 
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
@@ -18,7 +18,7 @@ LESS_MEMORY = (
 
 def run_app(app: typer.Typer) -> None:
     """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1."""
-    quiet_libraries()
+    silence_libraries()
     try:
         app()
     except LorararError as error:

@@ -15,12 +15,12 @@ from executorch.runtime import Method, Runtime, Verification
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.quiet import native_stderr_dropped
+from lorarar.quiet import native_stderr_silenced
 from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
 from lorarar.runtime.backends.torch import as_tensor
 from lorarar.runtime.slots import filled_factors
 
-with native_stderr_dropped():  # making the thread pool tells which files of a phone are not here
+with native_stderr_silenced():  # making the thread pool tells which files of a phone are not here
     portable_lib._threadpool_get_thread_count()
 
 SEAL = hashlib.sha256
@@ -28,7 +28,7 @@ SEAL = hashlib.sha256
 
 def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
-    _use_threads(threads)
+    use_threads(threads)
     sealed = path.read_bytes()
     _check_seal(sealed, path)
     manifest, run = open_program(sealed, path)
@@ -36,9 +36,9 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
 
 
 @lru_cache(maxsize=1)
-def _use_threads(threads: int) -> None:
+def use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    with native_stderr_dropped():  # it says so
+    with native_stderr_silenced():  # what it finds out about the CPU
         portable_lib._unsafe_reset_threadpool(threads)
 
 
@@ -77,7 +77,7 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     A program takes all its factors in one rank: shorter ones are filled up with zeros, and
     without a LoRA it gets rank 1 of zeros.
     """
-    _use_threads(threads)
+    use_threads(threads)
     _check_seal(np.memmap(path, mode="r").data if path.stat().st_size else b"", path)
     try:
         program = Runtime.get().load_program(str(path))  # its method does not keep it alive
