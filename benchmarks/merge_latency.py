@@ -18,8 +18,8 @@ import typer
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Engine
-from lorarar.artefacts.merger import DTYPES, Dtype
+from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Dtype, Engine
+from lorarar.artefacts.merger import DTYPES
 from lorarar.bases import BASES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread

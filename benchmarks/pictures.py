@@ -24,7 +24,7 @@ from lorarar.diffusion.generate import Ready, merged_into
 from lorarar.diffusion.pipeline import draw, load_onto, put_lora, save_picture
 from lorarar.diffusion.two_loras import PairedLinear
 from lorarar.errors import LorararError
-from lorarar.hypernet import Hypernet
+from lorarar.hypernet import Hypernet, Role
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
 from lorarar.methods import METHODS
@@ -237,7 +237,10 @@ def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
 def _ziplora(studio: Studio, content: str, style: str) -> Lora:
     pair = studio.lora(content), studio.lora(style)
     scheduler = DDPMScheduler.from_config(studio.pipeline.scheduler.config)
-    examples = {"content": studio.known(content), "style": studio.known(style)}
+    examples: dict[Role, Examples] = {
+        "content": studio.known(content),
+        "style": studio.known(style),
+    }
     m = optimise(studio.pipeline.unet, scheduler, *pair, examples=examples, after_step=lambda: None)
     return weighted_sum(*pair, m)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, Hypernet
 
@@ -20,7 +20,7 @@ class Weight(nn.Module):
     values: Tensor
     scale: Tensor | None
 
-    def __init__(self, values: np.ndarray, dtype: str):
+    def __init__(self, values: np.ndarray, dtype: Dtype):
         super().__init__()
         weight = torch.from_numpy(np.array(values, order="C"))  # a copy, as files are mapped
         if dtype == "int8":

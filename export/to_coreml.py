@@ -21,7 +21,7 @@ def main(
     side: options.Side = 0,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""

@@ -23,7 +23,7 @@ def main(
     side: options.Side = 0,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""

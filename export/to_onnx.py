@@ -25,7 +25,7 @@ def main(
     ] = None,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""

@@ -23,7 +23,7 @@ from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
 from lorarar.numeric import psnr
-from lorarar.quiet import native_stderr_dropped
+from lorarar.quiet import native_stderr_silenced
 from lorarar.training import ziplora
 
 MEGABYTE = 1_000_000
@@ -120,18 +120,18 @@ def test_ziplora_draws_the_images_that_it_needs(tmp_path, monkeypatch):
 def test_commands_say_nothing_of_what_their_libraries_do():
     """Loading diffusers and ExecuTorch says a dozen lines by itself."""
     code = """
-from lorarar.quiet import quiet_libraries
-quiet_libraries()
+from lorarar.quiet import silence_libraries
+silence_libraries()
 from lorarar.diffusion import pipeline
 from lorarar.runtime.backends import executorch
-executorch._use_threads(1)
+executorch.use_threads(1)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""
 
 
 def test_only_what_is_written_meanwhile_is_dropped(capfd):
-    with native_stderr_dropped():
+    with native_stderr_silenced():
         os.write(2, b"noise")
     os.write(2, b"news")
     assert capfd.readouterr().err == "news"

@@ -15,7 +15,7 @@ import coremltools as ct
 import numpy as np
 from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.errors import LorararError
 from lorarar.export.coreml.check import NOT_RUN, TARGET
@@ -30,7 +30,7 @@ PRECISION = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write an .mlpackage for iOS 18 / macOS 15 or later, and check its spec.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export.executorch.shortcuts import shortcuts
 from lorarar.export.merge_graphs import export_graph
@@ -17,7 +18,7 @@ from lorarar.runtime.backends import executorch
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write a .pte file, after running every method in ExecuTorch against numpy.
 

@@ -12,6 +12,7 @@ import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export.merge_graphs import export_all_graphs
 from lorarar.export.report import ExportReport, size_in_megabytes, verify
@@ -21,7 +22,7 @@ from lorarar.runtime.backends import onnxruntime
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write an .onnx file, after running every graph in ONNX Runtime against numpy.
 

@@ -15,18 +15,17 @@ from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 MERGER_FORMAT = "lorarar.merger.1"
 FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
-Dtype = Literal["fp32", "fp16", "int8"]
 DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
 
 

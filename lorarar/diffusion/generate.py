@@ -16,10 +16,10 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
-from lorarar.methods import METHODS, DrawingMethod, merge
-from lorarar.methods.options import Precision
+from lorarar.methods import METHODS, DrawingMethod
+from lorarar.methods.options import MergeOptions, Precision
 
-DRAWING_METHODS: tuple[DrawingMethod, ...] = (*METHODS, "klora")
+DRAWING_METHODS = (*METHODS, "klora")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def merged_into(
     pipeline: StableDiffusionXLPipeline,
     content: Lora,
     style: Lora,
-    method: DrawingMethod,
+    method: str,
     **options: Any,
 ) -> Iterator[Ready]:
     """Within this context the pipeline draws with both LoRAs.
@@ -94,7 +94,7 @@ def merged_into(
         return
     if method not in METHODS:
         raise LorararError(f"method '{method}' is unknown; use one of {', '.join(DRAWING_METHODS)}")
-    merged = materialise(merge(content, style, method, **options))
+    merged = materialise(METHODS[method](content, style, MergeOptions(**options)))
     ready = Ready(time.perf_counter() - started, {})
     put_lora(pipeline, merged)
     try:

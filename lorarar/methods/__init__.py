@@ -40,11 +40,8 @@ def _with_torch(module: str, name: str) -> Method:
     return imported
 
 
-METHODS: dict[MethodName, Method] = {
-    "lorarar": FACTORED["lorarar"],
-    "direct": FACTORED["direct"],
-    "linear": FACTORED["linear"],
-    "svd": FACTORED["svd"],
+METHODS: dict[str, Method] = {
+    **FACTORED,
     "ties": _with_torch("lorarar.methods.dense", "ties"),
     "dare": _with_torch("lorarar.methods.dense", "dare"),
     "dare-ties": _with_torch("lorarar.methods.dense", "dare_ties"),

@@ -39,7 +39,7 @@ def svd(content: Lora, style: Lora, options: MergeOptions) -> Lora:
 
 
 FactoredName = Literal["lorarar", "direct", "linear", "svd"]
-FACTORED: dict[FactoredName, Callable[[Lora, Lora, MergeOptions], Lora]] = {
+FACTORED: dict[str, Callable[[Lora, Lora, MergeOptions], Lora]] = {
     "lorarar": lorarar,
     "direct": direct,
     "linear": linear,

@@ -18,7 +18,7 @@ def merge_loss(
     unet: Any,
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
-    batches: Mapping[str, Examples],
+    batches: Mapping[Role, Examples],
     *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,

@@ -13,7 +13,7 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.diffusion.pipeline import fastest_device, load_onto
 from lorarar.diffusion.two_loras import PairedLinear, carrying
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES
+from lorarar.hypernet import ROLES, Role
 from lorarar.lora import Lora
 from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.options import MergeOptions
@@ -69,7 +69,7 @@ def optimise(
     content: Lora,
     style: Lora,
     *,
-    examples: Mapping[str, Examples],
+    examples: Mapping[Role, Examples],
     after_step: Callable[[], object],
     steps: int = STEPS,
     batch: int = 1,
