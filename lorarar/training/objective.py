@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from lorarar.diffusion.two_loras import ALONE, Mode, PairedLinear, use
+from lorarar.hypernet import Role
 from lorarar.training.denoising import Examples, add_noise, predict
 
 TINY = 1e-12
