@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 if __name__ == "__main__":  # run by path, this folder's `coreml` would hide the library
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import typer
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 if __name__ == "__main__":  # run by path, this folder's `executorch` would hide the library
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import typer
 

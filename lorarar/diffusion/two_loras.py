@@ -15,7 +15,6 @@ from lorarar.lora import Layer, Lora
 
 Factors = tuple[Tensor, Tensor]
 Mode = Literal["none", "content", "style", "merged"]
-ALONE: tuple[Mode, Mode] = ("content", "style")
 
 
 class Pair(NamedTuple):

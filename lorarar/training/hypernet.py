@@ -28,7 +28,7 @@ from lorarar.diffusion.two_loras import (
 )
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
-from lorarar.hypernet import ROLES, is_predicted, save_hypernet
+from lorarar.hypernet import ROLES, Role, is_predicted, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.plot import plot_losses
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
@@ -271,7 +271,7 @@ def _loss(training: HypernetTraining, names: Names, m: Mapping[str, Tensor]) -> 
     """The recipe's objective on fresh batches; where gradients are enabled, it adds them to m."""
     recipe, model = training.recipe, training.model
     content, style = (model.loras[name] for name in names)
-    batches = {
+    batches: dict[Role, Examples] = {
         "content": content.examples.sample(recipe.batch),
         "style": style.examples.sample(recipe.batch),
     }

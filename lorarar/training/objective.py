@@ -8,8 +8,8 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from lorarar.diffusion.two_loras import ALONE, Mode, PairedLinear, use
-from lorarar.hypernet import Role
+from lorarar.diffusion.two_loras import Mode, PairedLinear, use
+from lorarar.hypernet import ROLES, Role
 from lorarar.training.denoising import Examples, add_noise, predict
 
 TINY = 1e-12
@@ -31,7 +31,7 @@ def merge_loss(
     arXiv 2311.13600, section 3.3.
     """
     total = 0.0
-    for role in ALONE:
+    for role in ROLES:
         noisy = add_noise(scheduler, batches[role].latents)
         with torch.no_grad():
             use(paired, role)
@@ -64,7 +64,7 @@ def together_loss(
     noisy = add_noise(scheduler, both.latents)
     alone: dict[Mode, Tensor] = {}
     with torch.no_grad():
-        for mode in ("none", *ALONE):
+        for mode in ("none", *ROLES):
             use(paired, mode)
             alone[mode] = predict(unet, noisy, both)
     wanted = alone["content"] + alone["style"] - 2 * alone["none"]
