@@ -138,5 +138,5 @@ def test_images_of_another_world_are_not_drawn(empty_cache, tmp_path):
 
 def test_a_cache_that_cannot_be_written_is_named(empty_cache):
     empty_cache.write_text("a file")
-    with pytest.raises(LorararError, match="cache.*cannot be written"):
+    with pytest.raises(LorararError, match=r"cache.*cannot be written"):
         draw_training_images(LORAS)
