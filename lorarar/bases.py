@@ -37,6 +37,7 @@ BASES = {
         ((1,), (1,)), ((1, 1), (1, 1)), 1, (96, 160), 160, head_width=32, pooled=96, time_width=16
     ),
 }
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of one attention
 MIDDLES = {None: None, 0: "UNetMidBlock2D"}  # of diffusers; all others have attention
 
 
@@ -92,10 +93,9 @@ def attention_shapes(base: Base) -> dict[str, Shape]:
 
 def _transformer_block(width: int, context: int) -> Iterator[tuple[str, Shape]]:
     for attention, source in (("attn1", width), ("attn2", context)):
-        yield f"{attention}.to_q", (width, width)
-        yield f"{attention}.to_k", (width, source)
-        yield f"{attention}.to_v", (width, source)
-        yield f"{attention}.to_out.0", (width, width)
+        for projection in PROJECTIONS:
+            reads = source if projection in ("to_k", "to_v") else width
+            yield f"{attention}.{projection}", (width, reads)
 
 
 SHAPES = {name: attention_shapes(base) for name, base in BASES.items()}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.merger import Form, MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.hypernet import ROLES, add_offset, is_predicted
@@ -98,7 +98,7 @@ class Merger:
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))
 
-    def _form(self, content: Lora, style: Lora) -> str:
+    def _form(self, content: Lora, style: Lora) -> Form:
         """Pick the form that uses what both have prepared, if the artefact takes it."""
         levels = {lora.prepared.level if lora.prepared else None for lora in (content, style)}
         if levels == {"small"}:
@@ -106,7 +106,9 @@ class Merger:
         taken = {"full-int8"} if self.manifest.dtype == "int8" else {"full-fp32", "full-fp16"}
         return "full" if levels <= taken else "factored"
 
-    def _inputs(self, name: str, lora: Lora, form: str, shape: tuple[int, int]) -> list[np.ndarray]:
+    def _inputs(
+        self, name: str, lora: Lora, form: Form, shape: tuple[int, int]
+    ) -> list[np.ndarray]:
         """Return one side's inputs of a graph, for a layer of shape (out, in)."""
         dtypes = self.manifest.side_inputs(form)
         layer = lora.layers.get(name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarar.artefacts.pipeline import SLOTS, PipelineManifest, Stage, slot_inputs
+from lorarar.artefacts.pipeline import SLOT_PREFIXES, PipelineManifest, Stage, slot_inputs
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
@@ -82,7 +82,7 @@ def pair_factors(
     """
     dtype = np.dtype(manifest.slot_dtype)
     factors: Factors = {}
-    for side, (slot, lora, scale) in enumerate(zip(SLOTS, pair, scales, strict=True)):
+    for side, (prefix, lora, scale) in enumerate(zip(SLOT_PREFIXES, pair, scales, strict=True)):
         _check_fit(lora, manifest, source)
         for name, layer in lora.layers.items():
             down, up = (
@@ -91,7 +91,7 @@ def pair_factors(
             )
             columns = coefficients[name][side] if name in coefficients else np.ones(1, np.float32)
             m = refuse_bad_weights(columns * np.float32(layer.scale * scale), name, lora)
-            inputs = slot_inputs(_projection(name), slot)
+            inputs = slot_inputs(_projection(name), prefix)
             factors |= dict(zip(inputs, (down, up, m), strict=True))
     return factors
 
@@ -103,8 +103,8 @@ def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
     """
     rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
     filled = {}
-    for layer, (out, width) in stage.layers.items():
-        down, up, _ = slot_inputs(layer)
+    for projection, (out, width) in stage.projections.items():
+        down, up, _ = slot_inputs(projection)
         filled[down] = _filled(given.get(down), (rank, width), dtype)
         filled[up] = _filled(given.get(up), (out, rank), dtype)
     return filled

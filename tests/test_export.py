@@ -14,13 +14,13 @@ from lorarar.diffusion.projections import attention_projections
 from lorarar.diffusion.standin import standin_unet
 from lorarar.embedded import HYPERNET
 from lorarar.errors import LorararError
-from lorarar.export.choices import choose
+from lorarar.export.choices import one_of
 from lorarar.export.executorch import hypernet as executorch_hypernet
 from lorarar.export.executorch import shortcuts
 from lorarar.export.onnx import decompose
 from lorarar.export.onnx.graph import trace
 from lorarar.export.parts import Part
-from lorarar.export.slots import GivenFactors, SlottedLinear, unet_slots
+from lorarar.export.slots import GivenFactors, SlottedLinear, slotted_projections
 from lorarar.hypernet import Hypernet
 from lorarar.quiet import without_bars
 
@@ -37,7 +37,7 @@ def test_a_unets_attention_projections_are_its_bases(name):
 
 def test_a_unet_of_no_base_has_no_slots():
     with pytest.raises(LorararError, match="model: its UNet's attention layers fit no SDXL-class"):
-        unet_slots(nn.Linear(2, 2), "model")
+        slotted_projections(nn.Linear(2, 2), "model")
 
 
 @torch.no_grad()
@@ -50,9 +50,9 @@ def test_a_slotted_projection_adds_up_times_down():
 
 
 def test_a_choice_is_one_of_a_few_words():
-    assert choose("--quantize", "int8", ("none", "int8"), "ONNX") == "int8"
+    assert one_of("--quantize", "int8", ("none", "int8"), "ONNX") == "int8"
     with pytest.raises(LorararError, match="--quantize int2: unknown for ONNX; use one of none"):
-        choose("--quantize", "int2", ("none", "int8"), "ONNX")
+        one_of("--quantize", "int2", ("none", "int8"), "ONNX")
 
 
 def hypernet_bytes(folder, monkeypatch, tried):

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-console = Console()
+from lorarar.command import Force, console
+
+__all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say"]
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
-Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 Model = Annotated[
     str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
 ]
