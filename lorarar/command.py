@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
@@ -16,7 +17,13 @@ LESS_MEMORY = (
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1."""
+    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1.
+
+    Characters that the terminal's encoding lacks are printed as escapes.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except LorararError as error:
@@ -28,8 +35,17 @@ def run_app(app: typer.Typer) -> None:
         _stop(f"{str(error).splitlines()[0]}; {LESS_MEMORY}")
 
 
+def printable(text: str) -> str:
+    """Return text of files with escapes in place of what would steer the terminal."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 def _stop(message: str) -> NoReturn:
-    Console(stderr=True).print(f"error: {message}", markup=False, soft_wrap=True)
+    text = printable(f"error: {message}")
+    Console(stderr=True).print(text, markup=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -33,8 +33,9 @@ def overview(lora: Lora) -> dict[str, str]:
     layers = lora.layers.values()
     path = Path(lora.source)
     size = sum(file.stat().st_size for file in ([path] if path.is_file() else path.glob("*")))
+    bases = ", ".join(lora.bases) or "unknown"
     facts = {
-        "base model": lora.base if lora.base and len(layers) else "unknown",
+        "base model": f"any of {bases}" if ", " in bases else bases,
         "layers": _counted(Counter(map(kind_of, lora.layers))),
         "ranks": _counted(Counter(layer.rank for layer in layers)),
         "alpha / rank": _counted(Counter(f"{layer.scale:g}" for layer in layers)),

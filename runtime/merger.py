@@ -43,7 +43,7 @@ class Merger:
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
         """
         one, other = (
-            side if isinstance(side, Lora) else load_lora(side, canonical_only=True)
+            side if isinstance(side, Lora) else load_lora(side)
             for side in (content, style)
         )
         return weighted_sum(one, other, self.coefficients(one, other), content_scale, style_scale)

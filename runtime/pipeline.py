@@ -277,7 +277,7 @@ class Pipeline:
         return pair_factors(pair, m, both, self.manifest, str(self.folder))
 
     def _read_factors(self, path: Path) -> Factors:
-        return self._factors(load_lora(path, canonical_only=True))
+        return self._factors(load_lora(path))
 
     def _factors(self, lora: Lora) -> Factors:
         return slot_factors(lora, self.manifest, str(self.folder), self.workers)

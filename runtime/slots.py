@@ -22,7 +22,7 @@ def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
-    lora = load_lora(path, canonical_only=True)
+    lora = load_lora(path)
     for name, layer in lora.layers.items():
         _check(name, layer, lora, manifest, source)
         for factor in (layer.down, layer.up):

@@ -75,7 +75,7 @@ def test_the_base_is_the_smallest_that_fits():
 def test_save_and_load_give_the_same_layers(dtype, tmp_path):
     lora = standin_lora("koala-700m", 2, seed=0, dtype=dtype)
     save_lora(lora, tmp_path / "a.safetensors")
-    again = load_lora(tmp_path / "a.safetensors", canonical_only=True)
+    again = load_lora(tmp_path / "a.safetensors")
     assert again.metadata.items() >= lora.metadata.items()
     assert again.layers.keys() == lora.layers.keys()
     for name, layer in lora.layers.items():
@@ -218,7 +218,7 @@ def test_peft_folders_keep_text_encoders(tmp_path):
     save_file(kohya_tensors(), tmp_path / "k.safetensors")
     before = load_lora(tmp_path / "k.safetensors")
     save_lora(before, tmp_path / "peft", "peft")
-    after = load_lora(tmp_path / "peft", canonical_only=True)
+    after = load_lora(tmp_path / "peft")
     assert before.layers.keys() == after.layers.keys()
     for name, layer in before.layers.items():
         wanted = reference.dense(*layer)
@@ -286,7 +286,7 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
         for lora, role in zip(pair, ("content", "style"), strict=True):
             path = tmp_path / f"{role}-{level}.safetensors"
             save_lora(prepare(lora, hypernet, role, level), path)
-            read.append(load_lora(path, canonical_only=True))
+            read.append(load_lora(path))
             assert read[-1].layers.keys() == lora.layers.keys()
             assert read[-1].prepared.level == level
             assert 1e-6 < read[-1].prepared.error < (2e-2 if level == "full-int8" else 1e-3)
@@ -300,7 +300,7 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
 def test_other_conventions_are_refused_with_the_command_that_converts_them(tmp_path):
     save_file(kohya_tensors(), tmp_path / "k.safetensors")
     with pytest.raises(LorararError, match=r"lorarar convert k\.safetensors"):
-        load_lora(tmp_path / "k.safetensors", canonical_only=True)
+        load_lora(tmp_path / "k.safetensors")
 
 
 def test_hypernet_round_trip_and_published_pth(tmp_path):

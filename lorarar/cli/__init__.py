@@ -1,8 +1,8 @@
 """The command line: parse, call the library, print."""
 
 import time
+from collections.abc import Iterable
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from rich.table import Table
 
 from lorarar.cli.device import device
 from lorarar.cli.training import Force, Kind, Model, Output, Precision, training
-from lorarar.command import run_app
+from lorarar.command import printable, run_app
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
@@ -24,14 +24,23 @@ from lorarar.methods import METHODS
 from lorarar.mini.demo_exports import exported_beside
 from lorarar.prepare import LEVELS
 from lorarar.prepare import prepare as prepare_lora
-from lorarar.save import LAYOUTS, save_lora
+from lorarar.save import LAYOUTS, save_lora, usual_layout
 from lorarar.summary import norm, overview
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
 cli.add_typer(training)
 cli.add_typer(device)
 console = Console()
-say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str, to: Console = console) -> None:
+    to.print(printable(text), markup=False, highlight=False, soft_wrap=True)
+
+
+def warn(notes: Iterable[str]) -> None:
+    for note in notes:
+        say(f"note: {note}", Console(stderr=True))
+
 
 Method = StrEnum("Method", {name: name for name in METHODS})  # type: ignore[misc]
 DrawingMethod = StrEnum("DrawingMethod", {n: n for n in (*METHODS, "klora")})  # type: ignore[misc]
@@ -39,7 +48,14 @@ Layout = StrEnum("Layout", {name: name for name in LAYOUTS})  # type: ignore[mis
 Level = StrEnum("Level", {name: name for name in LEVELS})  # type: ignore[misc]
 
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
-Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
+Format = Annotated[
+    Layout | None,
+    typer.Option(
+        "--format",
+        help="names of the output; kohya: all tools read it; diffusers: not ComfyUI nor A1111. "
+        "By default kohya for SDXL's .safetensors, else diffusers",
+    ),
+]
 
 
 @cli.command()
@@ -52,7 +68,7 @@ def merge(
     ] = None,
     method: Method = Method["lorarar"],
     rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
-    layout: Format = Layout["diffusers"],
+    layout: Format = None,
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
@@ -69,7 +85,7 @@ def merge(
         hypernet if method == "lorarar" else None,
         method.value,
         rank,
-        layout.value,
+        layout and layout.value,
         force,
         content_scale=content_scale,
         style_scale=style_scale,
@@ -78,6 +94,7 @@ def merge(
         model=model,
         precision=precision.value,
     )
+    warn(report.notes)
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
     say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
@@ -180,12 +197,33 @@ def coefficients(
 
 @cli.command()
 def convert(
-    file: Path, output: Output, layout: Format = Layout["diffusers"], force: Force = False
+    file: Path,
+    output: Output,
+    layout: Format = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="make a plain LoRA of LoHa, LoKr, DoRA or a full difference"),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="a DoRA's base: diffusers folder or checkpoint")
+    ] = None,
+    force: Force = False,
 ) -> None:
-    """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
-    lora = load_lora(file)
-    save_lora(lora, output, layout.value, force)
-    say(f"{output}: {len(lora.layers)} layers")
+    """Rewrite a LoRA in one layout; with --rank, any adapter as a plain LoRA of this rank."""
+    refuse_existing(output, force)
+    if rank:
+        from lorarar.lora_convert import convert_lora
+
+        conversion = convert_lora(file, rank, model)
+        for name, error in conversion.errors.items():
+            say(f"{name}: relative error {error:.2e}")
+        lora = conversion.lora
+    else:
+        lora = load_lora(file)
+    warn(f"{file}: {note}" for note in lora.notes)
+    save_lora(lora, output, layout.value if layout else usual_layout(lora, output), force)
+    in_all = f", relative error {conversion.error:.2e}" if rank else ""
+    say(f"{output}: {len(lora.layers)} layers{in_all}")
 
 
 @cli.command()
@@ -195,6 +233,7 @@ def inspect(
 ) -> None:
     """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
     lora = load_lora(file)
+    warn(f"{file}: {note}" for note in lora.notes)
     for fact, value in overview(lora).items():
         say(f"{fact}: {value}")
     for key, value in lora.metadata.items():
