@@ -35,6 +35,7 @@ OUTDATED = {  # what an input file says of its own layout, its alphas and the te
     "ss_network_dim",
     "ss_network_module",
 }
+OLDER = ("lora_linear_layer.down", "lora_linear_layer.up")
 
 
 def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bool = False) -> None:
@@ -70,11 +71,15 @@ def usual_layout(lora: Lora, path: Path) -> Layout:
 
 def tensors_of(lora: Lora) -> dict[str, Array]:
     """Name a LoRA's factors canonically, its scales folded in."""
+    attended = {name.partition(".")[0] for name in lora.layers if ".self_attn." in name}
     tensors: dict[str, Array] = {}
     for name, layer in lora.layers.items():
         folded = _folded(name, layer)
-        tensors[f"{name}.lora_A.weight"] = folded.down
-        tensors[f"{name}.lora_B.weight"] = folded.up
+        # diffusers looks for these older names where no attention of a text encoder is adapted.
+        is_older = name.startswith("text_encoder") and name.partition(".")[0] not in attended
+        down, up = OLDER if is_older else ("lora_A", "lora_B")
+        tensors[f"{name}.{down}.weight"] = folded.down
+        tensors[f"{name}.{up}.weight"] = folded.up
     if lora.prepared:
         for name, feature in lora.prepared.features.items():
             tensors[f"{name}.features"] = _feature_values(lora.layers[name], feature, lora.prepared)
@@ -215,11 +220,12 @@ def _kohya_metadata(lora: Lora, alpha: float) -> dict[str, str]:
 
 
 def _diffusers_metadata(lora: Lora) -> dict[str, str]:
-    """The alphas where ranks differ, as diffusers would take one for all layers; and what is
+    """The alphas where diffusers would take the wrong ones, as where ranks differ; and what is
     prepared."""
     about = {}
     configs = {component: _peft_config(layers) for component, layers in _components(lora).items()}
-    if any(config["rank_pattern"] for config in configs.values()):
+    has_projection = "text_encoder_2.text_projection" in lora.layers  # no rank of it is guessed
+    if has_projection or any(config["rank_pattern"] for config in configs.values()):
         flat = {
             f"{c}.{key}": value for c, config in configs.items() for key, value in config.items()
         }
