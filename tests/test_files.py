@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import ml_dtypes
@@ -297,10 +299,30 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
             assert np.abs(found[name] - m).max() < 1e-3
 
 
-def test_other_conventions_are_refused_with_the_command_that_converts_them(tmp_path):
-    save_file(kohya_tensors(), tmp_path / "k.safetensors")
-    with pytest.raises(LorararError, match=r"lorarar convert k\.safetensors"):
-        load_lora(tmp_path / "k.safetensors")
+def test_no_layout_needs_torch(tmp_path):
+    """As in the core install: torch, diffusers and peft cannot be imported."""
+    save_file(kohya_tensors(), tmp_path / "kohya")
+    lora = load_lora(tmp_path / "kohya")
+    lora.layers = {name: layer for name, layer in lora.layers.items() if layer.rank == 4}
+    lora.layers[f"unet.{BLOCK}.attn1.to_k"] = lora.layers[f"unet.{BLOCK}.attn1.to_q"]
+    for layout in ("diffusers", "peft"):
+        save_lora(lora, tmp_path / layout, layout)
+    code = f"""
+import sys
+for name in ("torch", "diffusers", "peft", "transformers"):
+    sys.modules[name] = None
+from lorarar.cli import cli
+folder = {str(tmp_path)!r}
+for layout in ("kohya", "diffusers", "peft"):
+    cli(["inspect", f"{{folder}}/{{layout}}"], standalone_mode=False)
+    for other in ("kohya", "diffusers", "peft"):
+        output = f"{{folder}}/{{layout}}-{{other}}"
+        merge = ["merge", f"{{folder}}/{{layout}}", f"{{folder}}/diffusers", "-o", output]
+        cli([*merge, "--method", "direct", "--format", other], standalone_mode=False)
+        cli(["convert", output, "-o", output + "2"], standalone_mode=False)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert len(load_lora(tmp_path / "kohya-peft2").layers) == 7
 
 
 def test_hypernet_round_trip_and_published_pth(tmp_path):
