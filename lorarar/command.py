@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from lorarar.errors import LorararError
+from lorarar.errors import LorararError, printable
 
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
@@ -33,14 +33,6 @@ def run_app(app: typer.Typer) -> None:
         if not torch or not isinstance(error, torch.OutOfMemoryError):
             raise
         _stop(f"{str(error).splitlines()[0]}; {LESS_MEMORY}")
-
-
-def printable(text: str) -> str:
-    """Return text of files with escapes in place of what would steer the terminal."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
-    )
 
 
 def _stop(message: str) -> NoReturn:

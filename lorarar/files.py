@@ -113,7 +113,10 @@ def _view(data: np.ndarray, entry: dict, name: str, path: Path) -> np.ndarray:
             f"{path}: tensor '{name}' has dtype {entry['dtype']}; save it as F32, F16 or BF16"
         )
     begin, _ = entry["data_offsets"]
-    return np.ndarray(entry["shape"], DTYPES[entry["dtype"]], data, begin)
+    try:
+        return np.ndarray(entry["shape"], DTYPES[entry["dtype"]], data, begin)
+    except ValueError as error:  # such as an axis of 0 beside one of 2**62
+        raise LorararError(f"{path}: tensor '{name}' has an impossible shape ({error})") from error
 
 
 def _refuse_pickle(path: Path) -> None:

@@ -59,6 +59,22 @@ def check_factors(up: np.ndarray, down: np.ndarray, name: str, source: str) -> N
             )
 
 
+def fits(up: np.ndarray, down: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether the factors' own axes are a weight's of this shape, axes of 1 and flat kernels
+    aside."""
+    wanted, inside = _without_ones(shape[1:]), _without_ones(down.shape[1:])
+    if math.prod(up.shape[2:]) > 1:
+        return (*inside, *up.shape[2:]) == shape[1:]
+    return inside == wanted or (down.ndim == 2 and inside == (math.prod(shape[1:]),))
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    kept = len(shape)
+    while kept > 1 and shape[kept - 1] == 1:
+        kept -= 1
+    return shape[:kept]
+
+
 def make_layer(up: np.ndarray, down: np.ndarray, scale: float, shape: tuple[int, ...]) -> Layer:
     """Make a layer of a weight of this shape: (out, in), or (out, in, height, width).
 

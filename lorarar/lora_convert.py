@@ -10,7 +10,7 @@ from lorarar.errors import LorararError
 from lorarar.files import read_safetensors
 from lorarar.layer import common_dtype, make_layer
 from lorarar.lora import Layer, Lora
-from lorarar.lora_names import meanings
+from lorarar.lora_names import meanings, spelling_of
 from lorarar.lora_source import COMPONENTS
 from lorarar.lycoris import difference
 from lorarar.named_layers import CONVERTIBLE, PLAIN, NamedLayers, read_layers, scale_of
@@ -123,8 +123,8 @@ def _base_weights(model: str | Path | None, named: NamedLayers) -> dict[str, np.
     found = {}
     for prefix, file in _weight_files(Path(model)):
         for tensor, weight in read_safetensors(file)[0].items():
-            name = prefix + tensor.removesuffix(".weight")
-            for layer in meanings(name, BASES[named.base].layers_per_block):
+            spelling = spelling_of(prefix + tensor.removesuffix(".weight"))
+            for layer in meanings(spelling, BASES[named.base].layers_per_block):
                 if layer in wanted and weight.shape == named.shapes[layer]:
                     found[layer] = weight
     for layer in wanted - found.keys():

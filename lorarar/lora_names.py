@@ -10,6 +10,7 @@ underscores; all are compared with underscores.
 import re
 from collections.abc import Iterable
 from functools import cache
+from typing import NamedTuple
 
 from lorarar.bases import BASES, layer_shapes
 
@@ -26,7 +27,7 @@ ENDINGS = {
 }
 LYCORIS = re.compile(r"(.+)\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lokr_t2|diff(?:_b)?)")
 ENDING = re.compile(
-    "(?P<layer>.+?)(?:" + "|".join(f"(?P<_{i}>{form})" for i, form in enumerate(ENDINGS)) + ")"
+    "(?:" + "|".join(f"(?P<_{i}>{form})" for i, form in enumerate(ENDINGS)) + r")\Z"
 )
 PARTS = dict(zip((f"_{i}" for i in range(len(ENDINGS))), ENDINGS.values(), strict=True))
 WRAPPER = re.compile(
@@ -57,23 +58,37 @@ def split_name(tensor: str) -> tuple[str, Part] | None:
 
     None if it does not end as a part of an adapted layer does.
     """
-    if match := ENDING.fullmatch(tensor):
-        return match["layer"], PARTS[str(match.lastgroup)]
+    if match := ENDING.search(tensor, 1):
+        return tensor[: match.start()], PARTS[str(match.lastgroup)]
     if match := LYCORIS.fullmatch(tensor):
         return match[1], match[2]
     return None
 
 
-def meanings(name: str, layers_per_block: int) -> list[str]:
-    """Canonical layers that a file's name for a layer can mean; text encoders differ in width.
+class Spelling(NamedTuple):
+    """A layer's name without wrappers, with underscores, and the component that these name."""
+
+    name: str
+    component: str | None
+
+
+def spelling_of(layer: str) -> Spelling:
+    """What a file's name for a layer comes to."""
+    flat, start, component = layer.replace(".", "_"), 0, None
+    while match := WRAPPER.match(flat, start):
+        start, component = match.end(), match.lastgroup or component
+    return Spelling(flat[start:].replace("_processor_", "_"), component)
+
+
+def meanings(spelling: Spelling, layers_per_block: int) -> list[str]:
+    """Canonical layers that can be meant; those of both text encoders differ in width alone.
 
     layers_per_block: the base's, which numbers sgm's blocks.
     """
-    flat, start, component = name.replace(".", "_"), 0, None
-    while match := WRAPPER.match(flat, start):
-        start, component = match.end(), match.lastgroup or component
-    layers = _aliases(layers_per_block).get(flat[start:].replace("_processor_", "_"), [])
-    return [layer for layer in layers if component in (None, layer.partition(".")[0])]
+    layers = _aliases(layers_per_block).get(spelling.name, [])
+    if spelling.component is None:
+        return layers
+    return [layer for layer in layers if layer.startswith(f"{spelling.component}.")]
 
 
 @cache

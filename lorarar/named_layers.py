@@ -10,8 +10,8 @@ import numpy as np
 
 from lorarar.bases import BASES, Shape, covers, layer_shapes, matrix_shapes
 from lorarar.errors import LorararError
-from lorarar.layer import check_factors, matrix_shape
-from lorarar.lora_names import Part, meanings, split_name
+from lorarar.layer import check_factors, fits, matrix_shape
+from lorarar.lora_names import Part, meanings, spelling_of, split_name
 from lorarar.lora_source import Source, read_source
 from lorarar.lycoris import difference_shape
 
@@ -80,6 +80,13 @@ def read_layers(path: Path, taken: Container[Part] = PLAIN) -> NamedLayers:
         )
     base, canonical = _resolve({name: shapes[name] for name in layers}, path)
     known = layer_shapes(BASES[base])
+    for name, parts in layers.items():
+        shape = known[canonical[name]]
+        if "up" in parts and "mid" not in parts and not fits(parts["up"], parts["down"], shape):
+            raise LorararError(
+                f"{path}: layer '{name}' has up {parts['up'].shape} and down "
+                f"{parts['down'].shape}, which make no {shape}; save the LoRA again"
+            )
     return NamedLayers(
         source,
         base,
@@ -133,8 +140,9 @@ def _touches_a_layer(tensor: str) -> bool:
 
 
 def _any_base_has(name: str) -> list[str]:
+    spelling = spelling_of(name)
     numberings = sorted({base.layers_per_block for base in BASES.values()})
-    return [layer for number in numberings for layer in meanings(name, number)]
+    return [layer for number in numberings for layer in meanings(spelling, number)]
 
 
 def _alphas_alone(layers: dict[str, Parts]) -> list[str]:
@@ -197,15 +205,14 @@ def _matrix_shape(name: str, parts: Parts, path: Path) -> Shape:
 
 def _resolve(shapes: dict[str, Shape], path: Path) -> tuple[str, dict[str, str]]:
     """The likeliest base that has all layers, and the layers' canonical names in it."""
-    numberings = {base.layers_per_block for base in BASES.values()}
-    meant = {number: {name: meanings(name, number) for name in shapes} for number in numberings}
+    spellings = {name: spelling_of(name) for name in shapes}
     fitting = {}
     for base_name, base in BASES.items():
         known = matrix_shapes(base)
         found = {
             name: layer
-            for name, layers in meant[base.layers_per_block].items()
-            for layer in layers
+            for name, spelling in spellings.items()
+            for layer in meanings(spelling, base.layers_per_block)
             if known.get(layer) == shapes[name]
         }
         if len(found) == len(shapes):

@@ -12,9 +12,9 @@ from rich.table import Table
 
 from lorarar.cli.device import device
 from lorarar.cli.training import Force, Kind, Model, Output, Precision, training
-from lorarar.command import printable, run_app
+from lorarar.command import run_app
 from lorarar.embedded import find_lora
-from lorarar.errors import LorararError
+from lorarar.errors import LorararError, printable
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
