@@ -10,6 +10,8 @@ class LorararError(Exception):
 
 def printable(text: str) -> str:
     """Return text out of files with escapes in place of what would steer a terminal."""
+    if text.isprintable():
+        return text
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode()
         for letter in text

@@ -63,7 +63,7 @@ def fits(up: np.ndarray, down: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether the factors' own axes are a weight's of this shape, axes of 1 and flat kernels
     aside."""
     wanted, inside = _without_ones(shape[1:]), _without_ones(down.shape[1:])
-    if math.prod(up.shape[2:]) > 1:
+    if math.prod(up.shape[2:]) != 1:
         return (*inside, *up.shape[2:]) == shape[1:]
     return inside == wanted or (down.ndim == 2 and inside == (math.prod(shape[1:]),))
 

@@ -2,10 +2,12 @@
 shapes, alphas and metadata gone wrong."""
 
 import json
+import math
 import struct
 from collections.abc import Callable
 from typing import Any, Protocol
 
+LARGEST = 1 << 18  # bytes of a tensor; the rest of larger ones is missing
 Q = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 SMALL = "down_blocks.1.attentions.0.transformer_blocks.0"
 CONV = "down_blocks.1.resnets.1.conv1"
@@ -46,11 +48,15 @@ EXTRA = [
     ".hada_w2_a", ".hada_w2_b", ".hada_t1", ".lokr_w1", ".lokr_w2", ".lokr_w2_a", ".lokr_w2_b",
     ".lora_B.bias", ".features", ".feature_scales", ".weight", ".oft_blocks",
 ]  # fmt: skip
-DTYPES = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I8": 1,
-          "U16": 2, "BOOL": 1, "C64": 8, "F8_E8M0": 1, "F4": 1, "nonsense": 1}  # fmt: skip
+DTYPES = {
+    "F32": 4, "F16": 2, "BF16": 2, "F64": 8, "F8_E4M3": 1, "F8_E5M2": 1, "I64": 8, "I8": 1,
+    "U16": 2, "BOOL": 1, "C64": 8, "F8_E8M0": 1,
+}  # fmt: skip
+UNKNOWN_DTYPES = ["F4", "F128", "f32", ""]
 JUNK = ["", ".", "_", "unet.", "lora_", "module.", "text_encoder_2.", "\x1b[31m", "é", "9" * 40,
         "model.", "\n", "transformer.", "to_out.0"]  # fmt: skip
-SIZES = [0, 1, 2, 3, 4, 64, 96, 320, 640, 768, 1280, 2**31, 2**62]
+SIZES = [0, 1, 2, 3, 4, 9, 48, 64, 96, 160]
+HUGE = [-1, 5, 2**31, 2**62, 2**63, 2**64]
 ALPHAS = [
     b"\0" * 8,
     b"\xff" * 8,
@@ -60,12 +66,14 @@ ALPHAS = [
 ]
 METADATA: list[Any] = [
     None, {}, {"format": "pt"}, {"lora_adapter_metadata": '{"unet.lora_alpha": 4, "unet.r": 2}'},
-    {"lora_adapter_metadata": '{"unet.alpha_pattern": {"to_q": 3, "(a+)+b": 1}}'},
-    {"lora_adapter_metadata": "[" * 3000},
+    {"lora_adapter_metadata": '{"unet.alpha_pattern": {"to_q": 3, "^.*[kv]$": 1}}'},
+    {"lora_adapter_metadata": '{"unet.use_rslora": true, "unet.alpha_pattern": {"(a+)+": 1}}'},
+    {"lora_adapter_metadata": "[" * 3000}, {"lora_adapter_metadata": '{"unet.use_dora": 1}'},
     {"lora_adapter_metadata": '{"unet.init_lora_weights": "pissa"}'},
     {"lorarar.prepared": '{"role": "style", "level": "small", "fingerprint": "x", "error": 0.1}'},
-    {"lorarar.prepared": "7"}, {"a": 7}, [], "text",
+    {"lorarar.prepared": "7"},
 ]  # fmt: skip
+BAD_METADATA: list[Any] = [{"a": 7}, [], "text", {"a": None}, {"a": {}}]
 
 
 class Choices(Protocol):
@@ -84,62 +92,54 @@ def make_file(choices: Choices) -> bytes:
     def once_in(times: int) -> bool:
         return choices.ConsumeIntInRange(1, times) == times
 
-    tensors: dict[str, tuple[str, list[int], bytes | None]] = {}
-    for _ in range(choices.ConsumeIntInRange(0, 4)):
+    tensors: dict[str, tuple[str, list[int], bytes]] = {}
+    for _ in range(choices.ConsumeIntInRange(1, 4)):
         name = pick([*LAYERS])
         out, width, *kernel = LAYERS[name]
-        rank, dtype = pick([0, 1, 2, 4]), pick([*DTYPES])
+        rank, dtype = pick([1, 2, 4, 2, 1, 0]), pick(["F32", "F16", "BF16", *DTYPES])
         down, up = [rank, width, *kernel], [out, rank, *(1 for _ in kernel)]
+        seen = _mutated(name, pick, once_in)
         for ending, shape in zip(pick(PAIRS), (down, up), strict=True):
-            if not once_in(16):
-                own = pick([*DTYPES]) if once_in(4) else dtype
-                tensors[_mutated(name, pick, once_in) + ending] = (
-                    own,
-                    _bent(shape, pick, once_in),
-                    None,
-                )
-        for _ in range(choices.ConsumeIntInRange(0, 2)):
-            ending = pick(EXTRA)
-            shape = pick([[], [1], [4], [out, width], [out, 1], [1, width], [2, out], [width, 2]])
-            tensors[name + ending] = pick([*DTYPES]), shape, pick(ALPHAS)
+            if not once_in(32):
+                own = pick([*DTYPES]) if once_in(6) else dtype
+                tensors[seen + ending] = own, _bent(shape, pick, once_in), b""
+        for _ in range(pick([0, 0, 0, 1, 2])):
+            ending = ".alpha" if once_in(2) else pick(EXTRA)
+            shape = pick([[], [1], [4], [out, width], [out, 1], [1, width], [out, 2], [2, width]])
+            tensors[seen + ending] = pick(["F32", *DTYPES]), shape, pick(ALPHAS)
     return _encoded(tensors, choices, pick, once_in)
 
 
 def _mutated(name: str, pick: Callable, once_in: Callable) -> str:
-    if not once_in(6):
+    if not once_in(8):
         return name
     at = len(name) * pick(range(9)) // 8
     return name[:at] + pick(JUNK) + name[at + pick(range(4)) :]
 
 
 def _bent(shape: list[int], pick: Callable, once_in: Callable) -> list[int]:
-    if not once_in(6):
+    if not once_in(8):
         return shape
     bent = [*shape, *([1, 1] if once_in(2) else [])]
-    bent[pick(range(len(bent)))] = pick(SIZES)
+    bent[pick(range(len(bent)))] = pick(HUGE if once_in(8) else SIZES)
     return bent[::-1] if once_in(4) else bent
 
 
 def _encoded(tensors: dict, choices: Choices, pick: Callable, once_in: Callable) -> bytes:
     header: dict[str, Any] = {}
     if once_in(2):
-        header["__metadata__"] = pick(METADATA)
+        header["__metadata__"] = pick(BAD_METADATA if once_in(16) else METADATA)
     data = b""
     for name, (dtype, shape, start) in tensors.items():
-        size = DTYPES[dtype]
-        for length in shape:
-            size *= length
-        size = min(size, LARGEST)
-        begin = len(data) if not once_in(24) else pick(SIZES)
-        data += ((start or b"") + b"\x3c" * size)[:size]
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, begin + size]}
+        size = max(0, min(DTYPES[dtype] * math.prod(shape), LARGEST))
+        begin = len(data) if not once_in(128) else pick(HUGE)
+        data += (start + b"\x3c" * size)[:size]
+        said = dtype if not once_in(128) else pick(UNKNOWN_DTYPES)
+        header[name] = {"dtype": said, "shape": shape, "data_offsets": [begin, begin + size]}
     text = json.dumps(header).encode()
-    if once_in(8):
+    if once_in(12):
         at = choices.ConsumeIntInRange(0, len(text))
         text = text[:at] + choices.ConsumeBytes(4) + text[at + choices.ConsumeIntInRange(0, 4) :]
     text += b" " * (-len(text) % 8 if once_in(2) else 0)
-    length = len(text) if not once_in(24) else pick(SIZES)
-    return struct.pack("<Q", length % 2**64) + text + data[: pick([len(data), len(data), 5])]
-
-
-LARGEST = 1 << 16  # bytes of a tensor; larger ones are announced and missing
+    length = len(text) if not once_in(64) else pick(HUGE)
+    return struct.pack("<Q", length % 2**64) + text + (data if not once_in(32) else data[:5])
