@@ -38,7 +38,7 @@ class Merger:
     ) -> Lora:
         """Return the merged LoRA of rank r_c + r_s; see `lorarar.merge.weighted_sum`.
 
-        content, style: LoRAs, or paths of files in the canonical layout, plain or prepared.
+        content, style: LoRAs, or paths of their files, plain or prepared.
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
         """

@@ -18,7 +18,7 @@ Factors = dict[str, np.ndarray]
 
 
 def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
-    """Read a LoRA in the canonical layout; its weights stay on disk.
+    """Read a LoRA in any layout; its weights stay on disk.
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
