@@ -20,6 +20,7 @@ from typing import BinaryIO
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 
 from lorarar.errors import LorararError
@@ -67,7 +68,7 @@ class Deferred:
     def ndim(self) -> int:
         return len(self.shape)
 
-    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         made = self.make()
         return made if dtype is None else made.astype(dtype)
 

@@ -76,8 +76,8 @@ class Hypernet:
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
         self._input(layer, width)  # refuses a width that it does not know
-        floor, shift = self._shifts[width]
-        np.maximum(features, floor, out=features)
+        lowest, shift = self._shifts[width]
+        np.maximum(features, lowest, out=features)
         return self.output[0] @ features + shift
 
     @cached_property

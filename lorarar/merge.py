@@ -1,6 +1,6 @@
 """Merging in factored form: no dense dW is ever built."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -74,7 +74,9 @@ def _form(layer: Layer) -> tuple:
     return up.shape, up.dtype, down.shape, down.dtype, layer.scale
 
 
-def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:
+def predicted_layers(
+    content: Lora, style: Lora, predicted: Callable[[str], bool], source: str
+) -> list[str]:
     """Name the layers that get coefficients, after checking that both LoRAs fit together.
 
     Raises LorararError if the shapes differ or if there is nothing to predict.

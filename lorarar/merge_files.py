@@ -32,6 +32,7 @@ def merge_files(
     style: Path,
     output: Path,
     hypernet: Path | None = None,
+    *,
     method: str = "lorarar",
     rank: int | None = None,
     layout: str | None = None,

@@ -202,7 +202,7 @@ def test_nan_and_infinite_weights_stop_every_method(tmp_path, value, method):
     save_hypernet(Hypernet.random(), net)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(LorararError, match=r"bad\.safetensors.*to_q.*NaN or infinite") as error:
-        merge_files(good, bad, tmp_path / "out.safetensors", net, method)
+        merge_files(good, bad, tmp_path / "out.safetensors", net, method=method)
     line_of(error)
     assert sorted(tmp_path.iterdir()) == before
 
