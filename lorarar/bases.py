@@ -226,9 +226,10 @@ def bases_with(layers: Mapping[str, Shape]) -> list[str]:
 
 def covers(layers: Iterable[str], base: Base) -> bool:
     """Whether these UNet layers are all that the base has of their kinds."""
+    known = _kinds(base)
     given = {name for name in layers if name.startswith("unet.")}
-    kinds = set(map(_kind, given))
-    return given == {name for name, kind in _kinds(base).items() if kind in kinds}
+    kinds = {known.get(name) for name in given}
+    return given == {name for name, kind in known.items() if kind in kinds}
 
 
 @cache

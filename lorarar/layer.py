@@ -62,10 +62,11 @@ def check_factors(up: np.ndarray, down: np.ndarray, name: str, source: str) -> N
 def fits(up: np.ndarray, down: np.ndarray, shape: tuple[int, ...]) -> bool:
     """Whether the factors' own axes are a weight's of this shape, axes of 1 and flat kernels
     aside."""
-    wanted, inside = _without_ones(shape[1:]), _without_ones(down.shape[1:])
     if math.prod(up.shape[2:]) != 1:
-        return (*inside, *up.shape[2:]) == shape[1:]
-    return inside == wanted or (down.ndim == 2 and inside == (math.prod(shape[1:]),))
+        return (*_without_ones(down.shape[1:]), *up.shape[2:]) == shape[1:]
+    if down.ndim == 2:
+        return down.shape[1] == math.prod(shape[1:])
+    return _without_ones(down.shape[1:]) == _without_ones(shape[1:])
 
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ LYCORIS = re.compile(r"(.+)\.(hada_w[12]_[ab]|hada_t[12]|lokr_w[12](?:_[ab])?|lo
 ENDING = re.compile(
     "(?:" + "|".join(f"(?P<_{i}>{form})" for i, form in enumerate(ENDINGS)) + r")\Z"
 )
+USUAL = {"A.weight": "down", "B.weight": "up", "down.weight": "down", "up.weight": "up"}
 PARTS = dict(zip((f"_{i}" for i in range(len(ENDINGS))), ENDINGS.values(), strict=True))
 WRAPPER = re.compile(
     r"(?:(?P<text_encoder_2>text_encoder_2|text_encoders_clip_g|clip_g|te2|conditioner_embedders_1)"
@@ -58,6 +59,9 @@ def split_name(tensor: str) -> tuple[str, Part] | None:
 
     None if it does not end as a part of an adapted layer does.
     """
+    layer, _, ending = tensor.rpartition(".lora_")
+    if layer and ending in USUAL:  # most are: a regular expression takes longer than all the rest
+        return layer, USUAL[ending]
     if match := ENDING.search(tensor, 1):
         return tensor[: match.start()], PARTS[str(match.lastgroup)]
     if match := LYCORIS.fullmatch(tensor):

@@ -206,13 +206,18 @@ def _matrix_shape(name: str, parts: Parts, path: Path) -> Shape:
 def _resolve(shapes: dict[str, Shape], path: Path) -> tuple[str, dict[str, str]]:
     """The likeliest base that has all layers, and the layers' canonical names in it."""
     spellings = {name: spelling_of(name) for name in shapes}
+    numberings = {base.layers_per_block for base in BASES.values()}
+    meant = {
+        number: {name: meanings(spelling, number) for name, spelling in spellings.items()}
+        for number in numberings
+    }
     fitting = {}
     for base_name, base in BASES.items():
         known = matrix_shapes(base)
         found = {
             name: layer
-            for name, spelling in spellings.items()
-            for layer in meanings(spelling, base.layers_per_block)
+            for name, layers in meant[base.layers_per_block].items()
+            for layer in layers
             if known.get(layer) == shapes[name]
         }
         if len(found) == len(shapes):
