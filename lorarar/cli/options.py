@@ -1,13 +1,16 @@
 """Options that several commands share, and how commands speak."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from lorarar.command import Force, console
+from lorarar.errors import printable
 
-__all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say"]
+__all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say", "say_notes"]
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
 Model = Annotated[
@@ -17,6 +20,12 @@ HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetens
 Positive = Annotated[int, typer.Option(min=1)]
 
 
-def say(line: str) -> None:
+def say(line: str, to: Console = console) -> None:
     """Print one line as it is, however long."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    to.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what was left out of a file."""
+    for note in notes:
+        say(f"note: {note}", Console(stderr=True))
