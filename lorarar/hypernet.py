@@ -61,12 +61,14 @@ class Hypernet:
 
     @property
     def hidden(self) -> int:
+        """How many features lie between both layers."""
         return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
+        """Whether it predicts coefficients of this layer."""
         return is_predicted(layer, self.predicts)
 
-    def half(self, layer: str, width: int, role: str) -> np.ndarray:
+    def half(self, layer: str, width: int, role: Role) -> np.ndarray:
         """Return the input weight's half that reads `role`, (hidden, width)."""
         weight, _ = self._input(layer, width)
         return weight[:, :width] if role == "content" else weight[:, width:]
@@ -125,6 +127,7 @@ def add_offset(m: np.ndarray, layer: str, offsets: Offsets, source: str) -> np.n
 
 
 def is_predicted(layer: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a layer is an attention projection of the UNet with one of these suffixes."""
     return layer.startswith("unet.") and ".attn" in layer and layer.endswith(suffixes)
 
 

@@ -58,6 +58,11 @@ PRIVATE_NAMES = [
         "the only way to choose the number of threads",
     ),
     PrivateName(
+        "executorch",
+        "executorch.extension.pybindings.portable_lib:_threadpool_get_thread_count",
+        "makes the thread pool, so that what it says then can be silenced",
+    ),
+    PrivateName(
         "coremltools",
         "coremltools.converters.mil.frontend.milproto.load:_load_value",
         "to read the weights that a package stores",

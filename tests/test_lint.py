@@ -25,6 +25,7 @@ BROKEN_LAYERS = {  # module: what it imports against the order
     "lorarar/diffusion/upwards": "import lorarar.runtime.merger",
     "export/small_world": "import lorarar.mini.world",
     "lorarar/serve/trained": "import lorarar.training.recipes",
+    "lorarar/serve/small_world": "import lorarar.mini.world",
 }
 
 

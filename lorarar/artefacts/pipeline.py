@@ -21,11 +21,8 @@ from lorarar.errors import LorararError
 from lorarar.files import sha256
 
 PIPELINE_FORMAT = "lorarar.pipeline.2"
-NAME = "lorarar.json"
-SLOTS = (
-    "",
-    "style.",
-)  # of a projection, for the content and the style LoRA; a lone one has the first
+MANIFEST_NAME = "lorarar.json"
+SLOTS = ("", "style.")  # of a projection, for content and style; a lone LoRA has the first
 
 
 @dataclass(frozen=True)
@@ -83,7 +80,7 @@ class PipelineManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into the folder that it describes."""
-        (folder / NAME).write_text(json.dumps(asdict(self), indent=1))
+        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=1))
 
 
 def slot_inputs(layer: str, slot: str = "") -> tuple[str, str, str]:
@@ -100,7 +97,7 @@ def hash_files(folder: Path) -> dict[str, tuple[int, str]]:
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_size, sha256(path))
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != NAME
+        if path.is_file() and path.name != MANIFEST_NAME
     }
 
 
@@ -109,7 +106,7 @@ def read_manifest(folder: Path) -> PipelineManifest:
 
     Raises LorararError if there is none, if it is damaged, or of a format unknown here.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     try:
         fields = json.loads(path.read_bytes())
         if fields.get("format") == PIPELINE_FORMAT:
@@ -126,10 +123,12 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
     parts = {
         part: [
             Stage(
-                _inside(stage["file"]),
-                {name: (dtype, shape) for name, (dtype, shape) in stage["inputs"].items()},
-                list(stage["outputs"]),
-                {name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()},
+                file=_inside(stage["file"]),
+                inputs={name: (of, shape) for name, (of, shape) in stage["inputs"].items()},
+                outputs=list(stage["outputs"]),
+                layers={
+                    name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()
+                },
             )
             for stage in stages
         ]
@@ -138,8 +137,6 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
     if fields["engine"] not in FORMATS:
         raise ValueError(f"engine '{fields['engine']}' is none of {', '.join(FORMATS)}")
     files = {_inside(name): (int(size), str(sha)) for name, (size, sha) in fields["files"].items()}
-    if fields["engine"] not in FORMATS:
-        raise ValueError(f"engine '{fields['engine']}'")
     return PipelineManifest(**fields | {"parts": parts, "files": files})
 
 
@@ -164,6 +161,6 @@ def check_files(folder: Path, pipeline: PipelineManifest, hashes: bool = True) -
         for what, measure, index in checks:
             if measure(path) != wanted[index]:
                 raise LorararError(
-                    f"{path}: its {what} is not what {NAME} says, so it is damaged; "
+                    f"{path}: its {what} is not what {MANIFEST_NAME} says, so it is damaged; "
                     "export the model again"
                 )

@@ -6,12 +6,20 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lorarar.cli.options import Force, HypernetPath, Model, Output, console, say
+from lorarar.cli.options import (
+    Force,
+    HypernetPath,
+    MergeChoice,
+    Model,
+    Output,
+    console,
+    say,
+    ziplora_for,
+)
 from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
 from lorarar.merge_files import merge_files
-from lorarar.methods import MethodName
 from lorarar.methods.options import Precision
 from lorarar.prepare import Level
 from lorarar.prepare import prepare as prepare_lora
@@ -20,7 +28,7 @@ from lorarar.summary import norm, overview
 
 commands = typer.Typer()
 
-Format = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
+LayoutOption = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
 
 
 @commands.command()
@@ -31,9 +39,9 @@ def merge(
     hypernet: Annotated[
         Path | None, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")
     ] = None,
-    method: MethodName = "lorarar",
+    method: MergeChoice = "lorarar",
     rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
-    layout: Format = "diffusers",
+    layout: LayoutOption = "diffusers",
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
@@ -43,16 +51,12 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
-    if method == "ziplora":
-        from lorarar.mini.pictures import draw_images_beside
-
-        draw_images_beside([content, style])
     report = merge_files(
         content,
         style,
         output,
         hypernet=hypernet if method == "lorarar" else None,
-        method=method,
+        method=ziplora_for(content, style) if method == "ziplora" else method,
         rank=rank,
         layout=layout,
         force=force,
@@ -107,7 +111,9 @@ def coefficients(
 
 
 @commands.command()
-def convert(file: Path, output: Output, layout: Format = "diffusers", force: Force = False) -> None:
+def convert(
+    file: Path, output: Output, layout: LayoutOption = "diffusers", force: Force = False
+) -> None:
     """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
     lora = load_lora(file)
     save_lora(lora, output, layout, force)

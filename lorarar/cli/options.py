@@ -1,10 +1,13 @@
 """Options that several commands share, and how commands speak."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+
+from lorarar.methods import MethodName
+from lorarar.methods.options import Method
 
 console = Console()
 
@@ -15,8 +18,28 @@ Model = Annotated[
 ]
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
 Positive = Annotated[int, typer.Option(min=1)]
+MergeChoice = Literal[MethodName, "ziplora"]
+DrawingChoice = Literal[MergeChoice, "klora"]
 
 
 def say(line: str) -> None:
     """Print one line as it is, however long."""
     console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def draw_missing_images(*manifests: Path) -> None:
+    """Draw what the small world's manifests among these, or in these folders, name as images."""
+    from lorarar.mini.pictures import draw_training_images
+
+    for manifest in manifests:
+        file = manifest / "manifest.json" if manifest.is_dir() else manifest
+        if file.exists():
+            draw_training_images(file)
+
+
+def ziplora_for(content: Path, style: Path) -> Method:
+    """The method ZipLoRA, once the images that it needs are there."""
+    from lorarar.training.ziplora import ziplora
+
+    draw_missing_images(content.parent, style.parent)
+    return ziplora

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lorarar.diffusion.pipeline import draw, load_onto, save_picture
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
+from lorarar.hypernet import Role
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
 from lorarar.training.denoising import (
@@ -36,7 +37,7 @@ def train_lora(
     model: str | Path | None,
     images: Path,
     prompt: str,
-    kind: str,
+    kind: Role,
     *,
     output: Path,
     recipe: LoraRecipe,
