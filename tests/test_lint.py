@@ -37,6 +37,7 @@ def copy(tmp_path_factory):
         shutil.copytree(
             ROOT / folder, root / folder, ignore=shutil.ignore_patterns("assets", "__pycache__")
         )
+    shutil.copytree(ROOT / "examples", root / "examples")
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     if (ROOT / ".mypy_cache").exists():  # what it knows of libraries saves most of the time
