@@ -17,10 +17,10 @@ from lorarar import (
     merge,
     prepare,
     reduce_rank,
-    save_lora,
     weighted_sum,
 )
 from lorarar.bases import BASES
+from lorarar.embedded import find_lora
 from lorarar.merge_files import merge_files
 from lorarar.methods import METHODS, MethodName
 from lorarar.methods.factored import FACTORED, FactoredName
@@ -334,12 +334,10 @@ def test_a_function_is_a_method_and_its_name_is_recorded(tmp_path):
     def style_only(content, style, options):
         return weighted_sum(Lora({}), style, {}, style_scale=options.style_scale)
 
-    content, style = (Lora({NAME: draw_layer(8, 6, 2, seed=seed)}) for seed in (1, 2))
-    files = [tmp_path / f"{name}.safetensors" for name in ("content", "style", "merged")]
-    for lora, file in zip((content, style), files, strict=False):
-        save_lora(lora, file)
-    merge_files(*files, method=style_only, style_scale=0.5)
-    merged = load_lora(files[2])
+    content, style, output = find_lora("votol"), find_lora("neon"), tmp_path / "merged.safetensors"
+    merge_files(content, style, output, method=style_only, style_scale=0.5)
+    merged = load_lora(output)
     assert merged.metadata["lorarar.method"] == "style_only"
-    wanted = reference.dense(*load_lora(files[1]).layers[NAME]) / 2
-    assert relative_error(reference.dense(*merged.layers[NAME]), wanted) < 1e-3
+    for name, layer in load_lora(style).layers.items():
+        found = reference.dense(*merged.layers[name])
+        assert relative_error(found, reference.dense(*layer) / 2) < 1e-3

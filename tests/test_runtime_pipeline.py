@@ -345,7 +345,7 @@ def test_empty_prompts_draw(pipeline):
             (each, rf"is not for devices.*lorarar merge --method {each} -o merged\.safetensors")
             for each in ("ties", "dare", "dare-ties", "ziplora")
         ),
-        ("klora", r"torch only; use: lorarar generate --method klora, without --exported$"),
+        ("klora", r"draws with torch only; use: lorarar generate --method klora, without --exported$"),
         ("best", "is unknown; devices know lorarar, direct, linear, svd$"),
     ],
 )
