@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Callable
+from io import TextIOWrapper
 from typing import NoReturn
 
 import typer
 from rich.console import Console
 
-from lorarar.errors import LorararError
+from lorarar.errors import LorararError, printable
 from lorarar.quiet import silence_libraries
 
 LESS_MEMORY = (
@@ -17,8 +18,14 @@ LESS_MEMORY = (
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1."""
+    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1.
+
+    Characters that the terminal's encoding lacks are printed as escapes.
+    """
     silence_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except LorararError as error:
@@ -31,7 +38,8 @@ def run_app(app: typer.Typer) -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    Console(stderr=True).print(f"error: {message}", markup=False, soft_wrap=True)
+    text = printable(f"error: {message}")
+    Console(stderr=True).print(text, markup=False, soft_wrap=True)
     sys.exit(1)
 
 

@@ -61,11 +61,11 @@ class Hypernet:
 
     @property
     def hidden(self) -> int:
-        """How many features lie between both layers."""
+        """Count the hidden features."""
         return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
-        """Whether it predicts coefficients of this layer."""
+        """Whether it predicts coefficients for a layer of this name."""
         return is_predicted(layer, self.predicts)
 
     def half(self, layer: str, width: int, role: Role) -> np.ndarray:
@@ -80,8 +80,8 @@ class Hypernet:
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
         self._input(layer, width)  # refuses a width that it does not know
-        floor, shift = self._shifts[width]
-        np.maximum(features, floor, out=features)
+        lowest, shift = self._shifts[width]
+        np.maximum(features, lowest, out=features)
         return self.output[0] @ features + shift
 
     @cached_property

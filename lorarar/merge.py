@@ -1,6 +1,6 @@
 """Merging in factored form: no dense dW is ever built."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from lorarar.errors import LorararError
 from lorarar.files import Deferred
 from lorarar.hypernet import Hypernet, Role, add_offset
 from lorarar.lora import Layer, Lora, refuse_bad_weights
-from lorarar.numeric import all_finite, joined_as, narrow, quietly, widen
+from lorarar.numeric import all_finite, joined_as, narrow, quietly, split_scale, widen
 from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
 from lorarar.prepare import check_prepared, features
 
@@ -80,7 +80,9 @@ def _form(layer: Layer) -> tuple:
     return up.shape, up.dtype, down.shape, down.dtype, layer.scale
 
 
-def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:
+def predicted_layers(
+    content: Lora, style: Lora, predicted: Callable[[str], bool], source: str
+) -> list[str]:
     """Name the layers that get coefficients, after checking that both LoRAs fit together.
 
     Raises LorararError if the shapes differ or if there is nothing to predict.
@@ -185,10 +187,9 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
 
 @quietly
 def _up(name: str, parts: list[Share]) -> np.ndarray:
-    """Fold the scales into up and the columns into down, so neither leaves its dtype's range."""
     scaled = []
-    for _, layer, _, scale in parts:
-        up, factor = np.asarray(layer.up), np.float32(layer.scale * scale)
+    for part in parts:
+        up, (factor, _) = np.asarray(part.layer.up), _factors(part, parts)
         scaled.append(up if factor == 1 else widen(up) * factor)
     return _joined(name, parts, scaled, axis=1)
 
@@ -196,10 +197,20 @@ def _up(name: str, parts: list[Share]) -> np.ndarray:
 @quietly
 def _down(name: str, parts: list[Share]) -> np.ndarray:
     scaled = []
-    for _, layer, m, _ in parts:
-        down = np.asarray(layer.down)
-        scaled.append(down if m is None else widen(down) * m)
+    for part in parts:
+        down, (_, factor) = np.asarray(part.layer.down), _factors(part, parts)
+        down = down if part.m is None else widen(down) * part.m
+        scaled.append(down if factor == 1 else widen(down) * factor)
     return _joined(name, parts, scaled, axis=0)
+
+
+def _factors(part: Share, parts: list[Share]) -> tuple[np.float32, np.float32]:
+    """What up and down are multiplied by; columns are scaled through down besides."""
+    layer, dtype = part.layer, parts[0].layer.up.dtype
+    scale = layer.scale * part.scale
+    if scale == 1 and layer.up.dtype == dtype:
+        return np.float32(1), np.float32(1)
+    return split_scale(scale, layer.up, layer.down, dtype)
 
 
 def _joined(name: str, parts: list[Share], arrays: list[np.ndarray], axis: int) -> np.ndarray:

@@ -60,7 +60,11 @@ def prepare(lora: Lora, hypernet: Hypernet, role: Role, level: Level = "full-fp1
                 f"{lora.source}: layer '{name}' does not fit {dtype} when prepared (NaN, infinite "
                 "or too large); check the LoRA, or use --level full-fp32"
             )
-        return kept, float(np.square(_restored(kept) - exact).sum()), float(np.square(exact).sum())
+        return (
+            kept,
+            float(np.square(_dequantised(kept) - exact).sum()),
+            float(np.square(exact).sum()),
+        )
 
     names = [name for name in lora.layers if hypernet.predicted(name)]
     done = side_by_side(keep, names, cores(), max(hypernet.inputs))
@@ -87,7 +91,7 @@ def features(names: list[str], lora: Lora, hypernet: Hypernet, role: Role) -> np
         ups = _stacked([layer.up for layer in layers])
         projected = project(names[0], layers[0]._replace(up=ups), hypernet, role)
     else:
-        projected = _stacked([_restored(kept_feature(name, lora)) for name in names])
+        projected = _stacked([_dequantised(kept_feature(name, lora)) for name in names])
         if lora.prepared.level != "small":
             return projected
     return projected @ widen(_stacked([layer.down for layer in layers]))
@@ -131,8 +135,8 @@ def project(name: str, layer: Layer, hypernet: Hypernet, role: Role) -> np.ndarr
     return projected if layer.scale == 1 else projected * np.float32(layer.scale)
 
 
-def _restored(kept: Feature) -> np.ndarray:
-    """Return what was kept as a fresh float32 array."""
+def _dequantised(kept: Feature) -> np.ndarray:
+    """Return a feature as a fresh float32 array."""
     if kept.scales is not None:
         return np.multiply(kept.values, kept.scales, dtype=np.float32)
     return kept.values.astype(np.float32) if kept.values.dtype != np.float16 else widen(kept.values)

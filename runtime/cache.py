@@ -114,9 +114,7 @@ class FactorCache:
 
         Raises LorararError if it is damaged or does not fit.
         """
-        return self.made.get(
-            file_version(path), lambda: self.make(load_lora(path, canonical_only=True))
-        )
+        return self.made.get(file_version(path), lambda: self.make(load_lora(path)))
 
     def get_pair(self, pair: PairKey) -> Factors:
         """Return the factors of a merged pair.

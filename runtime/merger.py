@@ -53,7 +53,7 @@ class Merger:
     ) -> Lora:
         """Return the merged LoRA of rank r_c + r_s; see `lorarar.merge.weighted_sum`.
 
-        content, style: LoRAs, or paths of files in the canonical layout, plain or prepared.
+        content, style: LoRAs, or paths of their files, plain or prepared.
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
 
@@ -63,8 +63,7 @@ class Merger:
         True
         """
         one, other = (
-            side if isinstance(side, Lora) else load_lora(side, canonical_only=True)
-            for side in (content, style)
+            side if isinstance(side, Lora) else load_lora(side) for side in (content, style)
         )
         return weighted_sum(one, other, self.coefficients(one, other), content_scale, style_scale)
 

@@ -17,13 +17,13 @@ Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipelin
 
 
 def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
-    """Read a LoRA in the canonical layout that fits the slots; its weights stay on disk.
+    """Read a LoRA in any layout that fits the slots; its weights stay on disk.
 
     source: the exported folder, for messages.
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
-    lora = load_lora(path, canonical_only=True)
+    lora = load_lora(path)
     _check_fit(lora, manifest, source)
     for name, layer in lora.layers.items():
         for factor in (layer.down, layer.up):

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from lorarar import Hypernet, Layer, Lora, coefficients, save_lora, weighted_sum
-from lorarar.lora_names import kohya_module
+from lorarar.lora_names import kohya_name
 
 DEPTH = "down_blocks.1.attentions.0.transformer_blocks.0"
 LAYERS = [
@@ -163,14 +163,14 @@ def test_peft_model_gives_the_formula_s_outputs(unet, encoders, merged, wanted, 
     ],
 )
 def test_kohya_names_are_those_of_sd_scripts(layer, kohya):
-    assert kohya_module(layer) == f"lora_unet_{kohya}"
+    assert kohya_name(layer, 2) == f"lora_unet_{kohya}"
 
 
 def test_kohya_files_say_what_sd_scripts_reads(merged, tmp_path):
     save_lora(merged, tmp_path / "k.safetensors", "kohya")
     with safe_open(tmp_path / "k.safetensors", framework="np") as file:
         metadata = file.metadata()
-        module = kohya_module(f"unet.{LAYERS[1]}")
+        module = kohya_name(f"unet.{LAYERS[1]}", 2)
         down = file.get_tensor(f"{module}.lora_down.weight")
         up, alpha = file.get_tensor(f"{module}.lora_up.weight"), file.get_tensor(f"{module}.alpha")
     assert metadata["ss_network_module"] == "networks.lora"

@@ -161,7 +161,8 @@ def test_large_fp16_weights_merge_without_overflow():
 
 
 def test_weights_that_overflow_their_dtype_are_refused_not_written_as_infinite():
-    lora = Lora({NAME: Layer(np.full((8, 2), 6e4, np.float16), np.ones((2, 6), np.float16), 4.0)})
+    up, down = np.full((8, 2), 6e4, np.float16), np.full((2, 6), 6e4, np.float16)
+    lora = Lora({NAME: Layer(up, down, 4.0)})
     with pytest.raises(LorararError, match="overflows float16"):
         np.asarray(weighted_sum(lora, Lora({}), {}).layers[NAME].up)
 

@@ -345,14 +345,17 @@ def test_empty_prompts_draw(pipeline):
             (each, rf"is not for devices.*lorarar merge --method {each} -o merged\.safetensors")
             for each in ("ties", "dare", "dare-ties", "ziplora")
         ),
-        ("klora", r"draws with torch only; use: lorarar generate --method klora, without --exported$"),
+        (
+            "klora",
+            r"draws with torch only; use: lorarar generate --method klora, without --exported$",
+        ),
         ("best", "is unknown; devices know lorarar, direct, linear, svd$"),
     ],
 )
 def test_methods_that_devices_do_not_know_are_refused_with_what_to_do(pipeline, method, said):
     pipeline.set_pair(*PAIR)
     before = pipeline.factors
-    with pytest.raises(LorararError, match=f"method '{method}' {said}"):
+    with pytest.raises(LorararError, match=f"method '{method}'.* {said}"):
         pipeline.set_pair(*PAIR, method=method)
     assert pipeline.factors is before
 

@@ -241,7 +241,8 @@ def bad_loras(folder):
     for content in (b"", b"MZ" * 1000, ink[:50_000]):
         yield "not a valid safetensors file", content
     for said, tensors in {
-        "lorarar convert bad.safetensors": layer(down="lora_down", up="lora_up"),
+        "lorarar convert bad.safetensors": layer()
+        | {f"{LAYER}.dora_scale": np.ones((96, 1), np.float32)},
         "another base": layer(640),
         "finite": layer(value=np.nan),
     }.items():

@@ -419,6 +419,7 @@ def test_both_trainings_run_on_real_architectures(name, tmp_path, monkeypatch):
     """As narrow as the embedded model, which makes this a base of its own."""
     base = narrowed(BASES[name])
     shapes = attention_shapes(base)
+    monkeypatch.setitem(BASES, "narrow", base)
     monkeypatch.setitem(SHAPES, "narrow", shapes)
     standin_pipeline(base, torch.float32, side=8).save_pretrained(tmp_path / "model")
     write_loras(tmp_path, base, rank=2)

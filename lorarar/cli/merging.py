@@ -14,8 +14,10 @@ from lorarar.cli.options import (
     Output,
     console,
     say,
+    say_notes,
     ziplora_for,
 )
+from lorarar.files import refuse_existing
 from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
@@ -23,12 +25,19 @@ from lorarar.merge_files import merge_files
 from lorarar.methods.options import Precision
 from lorarar.prepare import Level
 from lorarar.prepare import prepare as prepare_lora
-from lorarar.save import Layout, save_lora
+from lorarar.save import Layout, save_lora, usual_layout
 from lorarar.summary import norm, overview
 
 commands = typer.Typer()
 
-LayoutOption = Annotated[Layout, typer.Option("--format", help="names and metadata of the output")]
+LayoutOption = Annotated[
+    Layout | None,
+    typer.Option(
+        "--format",
+        help="names of the output; kohya: all tools read it; diffusers: not ComfyUI nor A1111. "
+        "By default kohya for SDXL's .safetensors, else diffusers",
+    ),
+]
 
 
 @commands.command()
@@ -41,7 +50,7 @@ def merge(
     ] = None,
     method: MergeChoice = "lorarar",
     rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
-    layout: LayoutOption = "diffusers",
+    layout: LayoutOption = None,
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
@@ -67,6 +76,7 @@ def merge(
         model=model,
         precision=precision,
     )
+    say_notes(report.notes)
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
     say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
@@ -112,12 +122,33 @@ def coefficients(
 
 @commands.command()
 def convert(
-    file: Path, output: Output, layout: LayoutOption = "diffusers", force: Force = False
+    file: Path,
+    output: Output,
+    layout: LayoutOption = None,
+    rank: Annotated[
+        int | None,
+        typer.Option(min=1, help="make a plain LoRA of LoHa, LoKr, DoRA or a full difference"),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="a DoRA's base: diffusers folder or checkpoint")
+    ] = None,
+    force: Force = False,
 ) -> None:
-    """Rewrite a LoRA in one layout, alpha folded in; the default is the canonical one."""
-    lora = load_lora(file)
-    save_lora(lora, output, layout, force)
-    say(f"{output}: {len(lora.layers)} layers")
+    """Rewrite a LoRA in one layout; with --rank, any adapter as a plain LoRA of this rank."""
+    refuse_existing(output, force)
+    in_all = ""
+    if rank:
+        from lorarar.lora_convert import convert_lora
+
+        conversion = convert_lora(file, rank, model)
+        for name, error in conversion.errors.items():
+            say(f"{name}: relative error {error:.2e}")
+        lora, in_all = conversion.lora, f", relative error {conversion.error:.2e}"
+    else:
+        lora = load_lora(file)
+    say_notes(f"{file}: {note}" for note in lora.notes)
+    save_lora(lora, output, layout or usual_layout(lora, output), force)
+    say(f"{output}: {len(lora.layers)} layers{in_all}")
 
 
 @commands.command("convert-hypernet")
@@ -136,6 +167,7 @@ def inspect(
 ) -> None:
     """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
     lora = load_lora(file)
+    say_notes(f"{file}: {note}" for note in lora.notes)
     for fact, value in overview(lora).items():
         say(f"{fact}: {value}")
     for key, value in lora.metadata.items():

@@ -1,11 +1,13 @@
 """Options that several commands share, and how commands speak."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
+from lorarar.errors import printable
 from lorarar.methods import MethodName
 from lorarar.methods.options import Method
 
@@ -22,9 +24,15 @@ MergeChoice = Literal[MethodName, "ziplora"]
 DrawingChoice = Literal[MergeChoice, "klora"]
 
 
-def say(line: str) -> None:
+def say(line: str, to: Console = console) -> None:
     """Print one line as it is, however long."""
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
+    to.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def say_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what was left out of a file."""
+    for note in notes:
+        say(f"note: {note}", Console(stderr=True))
 
 
 def draw_missing_images(*manifests: Path) -> None:
