@@ -113,7 +113,10 @@ def main(
     times |= {"Python binding": bare, "lorarar.runtime": whole}
     rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]
     settings = {"programs": len(files), "rank": rank, "threads": threads, "dtype": "float32"}
-    publish(Report("executorch_calls", describe(), settings, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="executorch_calls", machine=describe(), settings=settings, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import typer
 
-from lorarar.bases import BASES
 from lorarar.benchmarks.machine import alone, describe, run_and_watch, seconds, spread
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
@@ -27,7 +26,7 @@ from lorarar.prepare import prepare
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.slots import slot_factors
 from lorarar.save import save_lora
-from lorarar.standin import standin_lora, write_standins
+from lorarar.standin import BaseName, standin_lora, write_standins
 
 NOTES = [
     "peak: most memory the whole export held, mapped files included; error: of one step, relative "
@@ -44,7 +43,7 @@ SWAPS = 9
 class Setting:
     """What is measured. base: see `lorarar.bases`; side: of the latents; rank: of the LoRA."""
 
-    base: str
+    base: BaseName
     side: int
     rank: int
     rounds: int
@@ -150,7 +149,7 @@ def measure(setting: Setting, quantize: str, folder: Path, given: Given) -> dict
 
 
 def main(
-    base: Annotated[str, typer.Option(help=f"one of {', '.join(BASES)}")] = "koala-700m",
+    base: BaseName = "koala-700m",
     quantize: Annotated[list[str] | None, typer.Option(help="may be given several times")] = None,
     side: Annotated[int, typer.Option(min=4, help="of the latents")] = 64,
     rank: Annotated[int, typer.Option(min=2)] = 128,
@@ -159,7 +158,7 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Export, load and run; each in a process of its own. SDXL wants 20 GB of disk and memory."""
-    setting = Setting(base, side, rank, rounds, threads)
+    setting = Setting(base=base, side=side, rank=rank, rounds=rounds, threads=threads)
     rows = []
     with tempfile.TemporaryDirectory() as name:
         given = prepare_pair(setting, Path(name))
@@ -168,7 +167,10 @@ def main(
             with tempfile.TemporaryDirectory(dir=name) as folder:
                 rows.append(measure(setting, each, Path(folder), given))
     settings = {"latents": side, "rank": rank, "threads": threads, "dtype": "float32"}
-    publish(Report("export_size", describe(), settings, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="export_size", machine=describe(), settings=settings, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -129,7 +129,10 @@ def main(
         drawn, _ = alone(by_export, work, folder, threads)
         rows.append(judged(folder.name, work, drawn, wanted=wanted, megabytes=size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
-    publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="exported_quality", machine=describe(), settings=settings, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +18,7 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Dtype, Engine
-from lorarar.artefacts.merger import DTYPES
-from lorarar.bases import BASES
+from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
 from lorarar.benchmarks.report import Report, make_console, publish
@@ -30,9 +28,8 @@ from lorarar.lora import Lora
 from lorarar.merge_files import merge_files
 from lorarar.prepare import LEVELS, Level, prepare
 from lorarar.runtime import Merger, load_merger
-from lorarar.standin import standin_lora, write_standins
+from lorarar.standin import BaseName, standin_lora, write_standins
 
-BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 FULL: dict[Dtype, Level] = {"fp32": "full-fp32", "fp16": "full-fp16", "int8": "full-int8"}
 DENSE = "dense, as published"
 NOTES = [
@@ -79,9 +76,9 @@ def measure(
         times = interleaved({work.name: work.run for work in works}, rounds, status.update)
     spreads = {name: spread(measured) for name, measured in times.items()}
     report = Report(
-        "merge_latency",
-        describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
-        {
+        benchmark="merge_latency",
+        machine=describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
+        settings={
             "backend": " ".join(backends),
             "base": base,
             "rank": rank,
@@ -123,7 +120,7 @@ def _works(
     yield Work("file to file", lambda: merge_files(*files, out, hypernet=hypernet_file, force=True))
     yield Work("copy of the same bytes", lambda: copy_durably(*files))
 
-    content, style = (standin_lora(base, rank, seed, DTYPES[dtype]) for seed in (1, 2))
+    content, style = (standin_lora(base, rank, seed, INPUT_DTYPES[dtype]) for seed in (1, 2))
     pair = (content, style)
     levels: tuple[Level, ...] = (FULL[dtype], "small")
     for level in levels:
@@ -140,7 +137,7 @@ def _works(
         for name, merger in mergers.items():
             run = partial(merger.coefficients, *prepared)
             yield Work(f"prepared, {level}, {name}", run, count)
-    itemsize = np.dtype(DTYPES[dtype]).itemsize
+    itemsize = np.dtype(INPUT_DTYPES[dtype]).itemsize
     for name, merger in mergers.items():
         run = partial(merger.coefficients, *pair)
         yield Work(
@@ -189,7 +186,7 @@ def main(
         list[Engine],
         typer.Option(default_factory=lambda: ["onnxruntime"], help="may be given several times"),
     ],
-    base: BaseName = BaseName["sdxl"],
+    base: BaseName = "sdxl",
     rank: Annotated[int, typer.Option(min=1)] = 64,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
     dtype: Annotated[Dtype, typer.Option(help="of the LoRAs and the artefact")] = "fp32",

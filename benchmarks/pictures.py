@@ -41,7 +41,7 @@ from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
 from lorarar.training.ziplora import descend, optimise
 
 SINGLE = ("base", "content", "style")  # no LoRA, or one alone
-ALL_METHODS = (*SINGLE, *METHODS, "klora", "joint", "optimised")
+ALL_METHODS = (*SINGLE, *METHODS, "ziplora", "klora", "joint", "optimised")
 STEPS, GUIDANCE = 20, 5.0
 RATE = 0.03  # of learning, where coefficients are optimised for each pair
 BASE_IMAGES = 10  # times as many, as there is one base only
@@ -77,7 +77,7 @@ class Result:
     merge_seconds: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Studio:
     """What drawing needs. folder: of the results; images: per task."""
 

@@ -204,7 +204,7 @@ def row_of(name: str, work: Callable[..., dict], *arguments: Any) -> dict[str, A
 
 
 def export_all(parent: Path) -> dict[str, Path]:
-    """Export the embedded model in every way that is compared."""
+    """Export the embedded model in every form that is compared."""
     folders = {}
     for form, quantize in ((form, each) for form, widths in EXPORTS.items() for each in widths):
         folder = parent / f"{form}-{quantize}"
@@ -251,7 +251,10 @@ def main(
         "model": "embedded",
         "dtype": "float32",
     }
-    publish(Report("pipeline_latency", describe(), about, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="pipeline_latency", machine=describe(), settings=about, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,12 @@ NOTES = [
     "optimised: coefficients of each pair, 100 steps down the hypernetwork's objective.",
 ]
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")]
+Assets = Annotated[Path, typer.Option(help="what lorarar.mini.build made")]
+Images = Annotated[int, typer.Option(min=1, help="per pair")]
+Threads = Annotated[int, typer.Option(min=1)]
+THREADS = torch.get_num_threads()
+
 
 def summarise(method: str, results: list[Result], ziplora_seconds: float | None) -> dict[str, Any]:
     """One row of the table: means, intervals over tasks, median merge time."""
@@ -73,13 +79,13 @@ def open_studio(folder: Path, assets: Path, images: int) -> Studio:
     manifest = load_manifest(assets / "loras")
     check_trained(manifest, held_out=True)
     return Studio(
-        folder,
-        assets / "base",
-        load_pipeline(assets / "base"),
-        manifest,
-        load_hypernet(assets / "hypernet.safetensors"),
-        load_judge(assets / "judge.safetensors"),
-        images,
+        folder=folder,
+        model=assets / "base",
+        pipeline=load_pipeline(assets / "base"),
+        manifest=manifest,
+        hypernet=load_hypernet(assets / "hypernet.safetensors"),
+        judge=load_judge(assets / "judge.safetensors"),
+        images=images,
     )
 
 
@@ -95,14 +101,14 @@ def save_grid(studio: Studio, methods: list[str], path: Path) -> None:
 
 
 def main(
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")],
+    output: Output,
     method: Annotated[
         list[str],
         typer.Option(default_factory=lambda: [*ALL_METHODS], help="may be given several times"),
     ],
-    assets: Annotated[Path, typer.Option(help="what lorarar.mini.build made")] = EMBEDDED,
-    images: Annotated[int, typer.Option(min=1, help="per pair")] = 10,
-    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+    assets: Assets = EMBEDDED,
+    images: Images = 10,
+    threads: Threads = THREADS,
 ) -> None:
     """Draw and judge; writes quality.json, grid.png and the pictures into a folder."""
     console = make_console()
@@ -116,7 +122,9 @@ def main(
     tasks = [task for each in method for task in tasks_of(each, studio.manifest)]
     rows = summarise_all(measure(studio, tasks, console))
     settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
-    report = Report("quality", describe(), settings, rows, list(NOTES))
+    report = Report(
+        benchmark="quality", machine=describe(), settings=settings, rows=rows, notes=list(NOTES)
+    )
     publish(report, console, output / "quality.json")
     shown = [each for each in GRID if each in method]
     if shown:

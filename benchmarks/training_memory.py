@@ -6,7 +6,6 @@ python benchmarks/training_memory.py --base koala-700m
 import json
 import sys
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,10 +23,9 @@ from lorarar.diffusion.standin import standin_pipeline
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
 from lorarar.save import save_lora
-from lorarar.standin import standin_layers
+from lorarar.standin import BaseName, standin_layers
 from lorarar.training.images import write_examples
 
-BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
 NOTE = (
     "peak: most memory the whole command held, loading included, with gradient checkpointing, "
@@ -36,7 +34,7 @@ NOTE = (
 )
 
 
-def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[dict]:
+def measure(name: BaseName, folder: Path, *, side: int, rank: int, steps: int) -> list[dict]:
     """Run `train-lora` and `train` on a stand-in of the base, for one step and for `steps`."""
     model = folder / "model"
     pipeline = standin_pipeline(BASES[name], torch.bfloat16, side // 8, fastest_device())
@@ -89,7 +87,7 @@ def write_loras(folder: Path, base: Base, rank: int) -> None:
 
 
 def main(
-    base: BaseName = BaseName["koala-700m"],
+    base: BaseName = "koala-700m",
     side: Annotated[int, typer.Option(min=64, help="pixels")] = 256,
     rank: Annotated[int, typer.Option(min=1)] = 64,
     steps: Annotated[int, typer.Option(min=2)] = 3,
@@ -97,10 +95,14 @@ def main(
 ) -> None:
     """Measure the memory that both training commands take, and the time of their steps."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(base.value, side, rank, steps, Path(folder))
+        rows = measure(base, Path(folder), side=side, rank=rank, steps=steps)
     settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
     report = Report(
-        "training_memory", describe() | describe_gpu(), settings | {"dtype": "bf16"}, rows, [NOTE]
+        benchmark="training_memory",
+        machine=describe() | describe_gpu(),
+        settings=settings | {"dtype": "bf16"},
+        rows=rows,
+        notes=[NOTE],
     )
     publish(report, make_console(), json)
 

@@ -1,4 +1,4 @@
-"""Add a merge method: a function of two LoRAs and options, put into the table of methods.
+"""Add a merge method: a function of two LoRAs and options, given to `merge`.
 
 This one makes the style LoRA as strong as the content LoRA, layer by layer, before both are added:
 dW = dW_c + (|dW_c| / |dW_s|) dW_s, in the Frobenius norm.
@@ -10,7 +10,6 @@ import argparse
 from dataclasses import replace
 
 from lorarar import Lora, load_lora, merge, save_lora, weighted_sum
-from lorarar.methods import METHODS
 from lorarar.methods.options import MergeOptions
 from lorarar.summary import norm
 
@@ -27,13 +26,11 @@ def balanced(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     )
 
 
-METHODS["balanced"] = balanced
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("content")
     parser.add_argument("style")
     parser.add_argument("-o", "--output", default="balanced.safetensors")
     asked = parser.parse_args()
-    merged = merge(load_lora(asked.content), load_lora(asked.style), "balanced")
+    merged = merge(load_lora(asked.content), load_lora(asked.style), balanced)
     save_lora(merged, asked.output)

@@ -68,7 +68,7 @@ class Hypernet:
         """Whether it predicts coefficients for a layer of this name."""
         return is_predicted(layer, self.predicts)
 
-    def half(self, layer: str, width: int, role: str) -> np.ndarray:
+    def half(self, layer: str, width: int, role: Role) -> np.ndarray:
         """Return the input weight's half that reads `role`, (hidden, width)."""
         weight, _ = self._input(layer, width)
         return weight[:, :width] if role == "content" else weight[:, width:]

@@ -8,7 +8,7 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Deferred
-from lorarar.hypernet import Hypernet, add_offset
+from lorarar.hypernet import Hypernet, Role, add_offset
 from lorarar.lora import Layer, Lora, refuse_bad_weights
 from lorarar.numeric import all_finite, joined_as, narrow, quietly, split_scale, widen
 from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
@@ -33,7 +33,7 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
     >>> m["unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"].shape
     (2, 640)
     """
-    pair = {"content": content, "style": style}
+    pair: dict[Role, Lora] = {"content": content, "style": style}
     for role, lora in pair.items():
         check_prepared(lora, role, hypernet.fingerprint, hypernet.source)
 

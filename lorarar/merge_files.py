@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Unpack
 
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, sha256
@@ -13,6 +13,7 @@ from lorarar.lora import load_lora
 from lorarar.lora_source import weights_file
 from lorarar.merge import reduce_rank
 from lorarar.methods import MethodName, merge
+from lorarar.methods.options import MergeKeywords, Method
 from lorarar.save import LAYOUTS, Layout, save_lora, usual_layout
 
 
@@ -33,11 +34,11 @@ def merge_files(
     output: Path,
     *,
     hypernet: Path | None = None,
-    method: MethodName = "lorarar",
+    method: MethodName | Method = "lorarar",
     rank: int | None = None,
     layout: Layout | None = None,
     force: bool = False,
-    **options: Any,
+    **options: Unpack[MergeKeywords],
 ) -> MergeReport:
     """Merge `content` and `style` and write `output`, with the hashes of what went in.
 
@@ -59,7 +60,8 @@ def merge_files(
         hashes = {role: pool.submit(sha256, weights_file(path)) for role, path in inputs.items()}
         merged = merge(*pair, method, hypernet=net, **options)
         merged, error = reduce_rank(merged, rank) if rank else (merged, None)
-        merged.metadata = {"lorarar.method": method} | {
+        named = method if isinstance(method, str) else getattr(method, "__name__", "unnamed")
+        merged.metadata = {"lorarar.method": named} | {
             f"lorarar.{k}": str(v) for k, v in options.items()
         }
         for role, path in inputs.items():

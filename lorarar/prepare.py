@@ -71,16 +71,16 @@ def prepare(lora: Lora, hypernet: Hypernet, role: Role, level: Level = "full-fp1
     lost = sum(lost for _, lost, _ in done.values())
     total = sum(total for _, _, total in done.values())
     prepared = Prepared(
-        role,
-        level,
-        hypernet.fingerprint,
-        {name: kept for name, (kept, _, _) in done.items()},
-        (lost / total) ** 0.5 if total else 0.0,
+        role=role,
+        level=level,
+        fingerprint=hypernet.fingerprint,
+        features={name: kept for name, (kept, _, _) in done.items()},
+        error=(lost / total) ** 0.5 if total else 0.0,
     )
     return replace(lora, prepared=prepared)
 
 
-def features(names: list[str], lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
+def features(names: list[str], lora: Lora, hypernet: Hypernet, role: Role) -> np.ndarray:
     """Return scale * W_role @ up @ down of layers of one shape, rank and scale, float32 (layers,
     hidden, in) and fresh, using what is prepared.
 
@@ -112,7 +112,7 @@ def kept_feature(name: str, lora: Lora) -> Feature:
     return lora.prepared.features[name]
 
 
-def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str) -> None:
+def check_prepared(lora: Lora, role: Role, fingerprint: str, hypernet_source: str) -> None:
     """Raises LorararError if `lora` was prepared for another role or hypernetwork."""
     if lora.prepared is None:
         return
@@ -128,7 +128,7 @@ def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str
         )
 
 
-def project(name: str, layer: Layer, hypernet: Hypernet, role: str) -> np.ndarray:
+def project(name: str, layer: Layer, hypernet: Hypernet, role: Role) -> np.ndarray:
     """Return scale * W_role @ up, (..., hidden, rank) float32, of up (..., out, rank)."""
     up = np.asarray(layer.up)
     projected = hypernet.half(name, up.shape[-2], role) @ widen(up)

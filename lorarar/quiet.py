@@ -24,7 +24,8 @@ NATIVE_NOTES = re.compile(rb"\[(cpuinfo_utils|threadpool)\.cpp:\d+\] ")
 
 
 def silence_libraries() -> None:
-    """Let these loggers say nothing below an error, before or after they are imported."""
+    """Let these loggers, and diffusers, say nothing below an error; for commands, to begin with."""
+    os.environ.setdefault("DIFFUSERS_VERBOSITY", "error")  # it sets its level when it is imported
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.ERROR)
     # torch.export, of its own code; the warning points to copyreg.

@@ -6,6 +6,7 @@
 
 from pathlib import Path
 
+from lorarar.artefacts.formats import Engine
 from lorarar.errors import LorararError
 from lorarar.parallel import cores
 from lorarar.runtime.backends import BACKENDS, load_backend
@@ -13,7 +14,7 @@ from lorarar.runtime.merger import Merger
 
 
 def load_merger(
-    path: str | Path, backend: str = "onnxruntime", threads: int | None = None
+    path: str | Path, backend: Engine = "onnxruntime", threads: int | None = None
 ) -> Merger:
     """Open an exported hypernetwork: .onnx, .pte or .mlpackage; a checkpoint for torch and numpy.
 

@@ -10,7 +10,7 @@ from lorarar.artefacts.pipeline import PipelineManifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
-from lorarar.methods.factored import FACTORED
+from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeOptions
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.slots import Factors, open_lora, pair_factors, slot_factors
@@ -80,14 +80,14 @@ def file_version(path: Path) -> FileVersion:
     return FileVersion(path.absolute(), about.st_mtime_ns, about.st_size)
 
 
-class Pair(NamedTuple):
-    """Two LoRAs to merge, and how; method: one of `lorarar.methods.factored.FACTORED`."""
+class PairKey(NamedTuple):
+    """Two LoRAs to merge, and how."""
 
     content: FileVersion
     style: FileVersion
     content_scale: float
     style_scale: float
-    method: str
+    method: FactoredName
 
 
 @dataclass
@@ -116,7 +116,7 @@ class FactorCache:
         """
         return self.made.get(file_version(path), lambda: self.make(load_lora(path)))
 
-    def get_pair(self, pair: Pair) -> Factors:
+    def get_pair(self, pair: PairKey) -> Factors:
         """Return the factors of a merged pair.
 
         Raises LorararError if the LoRAs do not fit, or if the folder has no hypernetwork.
@@ -135,7 +135,7 @@ class FactorCache:
         self.opened.clear()
         self.made.clear()
 
-    def _merge(self, pair: Pair) -> Factors:
+    def _merge(self, pair: PairKey) -> Factors:
         content, style = self._open(pair.content), self._open(pair.style)
         scales = pair.content_scale, pair.style_scale
         if pair.method != "lorarar":

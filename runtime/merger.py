@@ -8,7 +8,7 @@ import numpy as np
 from lorarar.artefacts.merger import Form, MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.hypernet import ROLES, add_offset, is_predicted
+from lorarar.hypernet import ROLES, Role, add_offset, is_predicted
 from lorarar.lora import Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients, predicted_layers, weighted_sum
 from lorarar.numeric import narrow, quietly, widen
@@ -36,6 +36,10 @@ class Merger:
 
         Raises LorararError if the engine cannot run here, or if the file is damaged or of a newer
         format.
+
+        >>> from lorarar.runtime.backends import load_backend
+        >>> Merger.open(artefact, load_backend("onnxruntime"), threads=1).manifest.widths
+        [96, 160]
         """
         manifest, run, workers = backend.load(path, threads)
         return cls(manifest, run, workers, str(path))
@@ -70,8 +74,13 @@ class Merger:
         lacks counts as zero there.
 
         Raises LorararError for LoRAs that do not fit together or the artefact.
+
+        >>> from lorarar.runtime import load_merger
+        >>> m = load_merger(artefact).coefficients(load_lora(content), load_lora(style))
+        >>> {each.shape[0] for each in m.values()}
+        {2}
         """
-        pair = {"content": content, "style": style}
+        pair: dict[Role, Lora] = {"content": content, "style": style}
         for role, lora in pair.items():
             check_prepared(lora, role, self.manifest.fingerprint, self.source)
         form = self._form(content, style)

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
+from typing import TypedDict, Unpack
 
 import numpy as np
 from PIL import Image
 
-from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.formats import FORMATS, Engine
 from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.methods.factored import FACTORED
+from lorarar.methods import METHODS
+from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors, load_pipeline_backend
-from lorarar.runtime.cache import FactorCache, Pair, file_version
+from lorarar.runtime.cache import FactorCache, PairKey, file_version
 from lorarar.runtime.conditioning import (
     TextEmbedding,
     concatenate,
@@ -32,6 +34,16 @@ from lorarar.runtime.slots import Factors
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 ENCODERS = ("text_encoder", "text_encoder_2")
+
+
+class DrawingKeywords(TypedDict, total=False):
+    """Keywords of `Pipeline.steps`, and so of `Pipeline.generate`."""
+
+    steps: int
+    guidance: float
+    seed: int
+    size: tuple[int, int] | None
+    sampler: Sampler
 
 
 @dataclass
@@ -55,7 +67,7 @@ class Pipeline:
     def load(
         cls,
         folder: str | Path,
-        backend: str = "onnxruntime",
+        backend: Engine = "onnxruntime",
         threads: int | None = None,
         check_hashes: bool = True,
     ) -> "Pipeline":
@@ -114,7 +126,7 @@ class Pipeline:
         content_scale: float = 1.0,
         style_scale: float = 1.0,
         *,
-        method: str = "lorarar",
+        method: FactoredName = "lorarar",
     ) -> None:
         """Merge two LoRAs and draw with both.
 
@@ -128,16 +140,18 @@ class Pipeline:
         >>> pipeline.set_pair(content, style, style_scale=0.8)
         """
         if method not in FACTORED:
-            raise LorararError(
-                f"method '{method}' is not for devices, which know {', '.join(FACTORED)}; merge on "
-                f"a computer: lorarar merge --method {method} -o merged.safetensors, then load_lora"
-            )
+            raise LorararError(f"method '{method}' {_refusal(method)}")
         files = file_version(Path(content)), file_version(Path(style))
         with self.lock:
-            self.factors = self.cache.get_pair(Pair(*files, content_scale, style_scale, method))
+            self.factors = self.cache.get_pair(PairKey(*files, content_scale, style_scale, method))
 
     def forget(self) -> None:
-        """Close the LoRAs that are kept for going back to them; the one that draws stays."""
+        """Close the LoRAs that are kept for going back to them; the one that draws stays.
+
+        >>> pipeline = Pipeline.load(exported, threads=1)
+        >>> pipeline.set_pair(content, style)
+        >>> pipeline.forget()
+        """
         with self.lock:
             self.cache.clear()
 
@@ -145,12 +159,7 @@ class Pipeline:
         self,
         prompt: str,
         negative_prompt: str | None = None,
-        *,
-        steps: int = 20,
-        guidance: float = 5.0,
-        seed: int = 0,
-        size: tuple[int, int] | None = None,
-        sampler: Sampler = "euler",
+        **options: Unpack[DrawingKeywords],
     ) -> Image.Image:
         """Draw one picture; arguments and errors as of `steps`.
 
@@ -160,16 +169,7 @@ class Pipeline:
         (64, 64)
         """
         with self.lock:
-            drawing = self.steps(
-                prompt,
-                negative_prompt,
-                steps=steps,
-                guidance=guidance,
-                seed=seed,
-                size=size,
-                sampler=sampler,
-            )
-            (latents,) = deque(drawing, maxlen=1)
+            (latents,) = deque(self.steps(prompt, negative_prompt, **options), maxlen=1)
             return self.decode(latents)
 
     def steps(
@@ -231,7 +231,12 @@ class Pipeline:
         return SAMPLERS[sampler](model, noise, self.schedule, steps, draw_noise=draw_noise)
 
     def decode(self, latents: np.ndarray) -> Image.Image:
-        """Return the picture of latents, (1, channels, height, width) float32."""
+        """Return the picture of latents, (1, channels, height, width) float32.
+
+        >>> pipeline = Pipeline.load(exported, threads=1)
+        >>> pipeline.decode(np.zeros((1, 8, 16, 16), np.float32)).size
+        (64, 64)
+        """
         given = {"latent_sample": latents / self.manifest.scaling}
         sample = self._run("vae_decoder", given)["sample"]
         pixels = (sample[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
@@ -273,3 +278,15 @@ class Pipeline:
     def _run(self, part: str, tensors: Tensors, factors: Factors | None = None) -> Tensors:
         with self.lock:
             return run_part(self.parts[part], tensors, factors or {})
+
+
+def _refusal(method: str) -> str:
+    """Say why devices do not know a method, and what to do."""
+    if method == "klora":
+        return "draws with torch only; use: lorarar generate --method klora, without --exported"
+    if method in (*METHODS, "ziplora"):
+        return (
+            f"is not for devices, which know {', '.join(FACTORED)}; merge on a computer: "
+            f"lorarar merge --method {method} -o merged.safetensors, then load_lora"
+        )
+    return f"is unknown; devices know {', '.join(FACTORED)}"

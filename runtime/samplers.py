@@ -16,7 +16,7 @@ from lorarar.errors import LorararError
 Sampler = Literal["euler", "dpm++2m", "lcm"]
 PredictionType = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing", "linspace"]
-Model = Callable[[np.ndarray, float], np.ndarray]  # scaled latents, timestep -> model output
+RunUnet = Callable[[np.ndarray, float], np.ndarray]  # scaled latents, timestep -> model output
 DrawNoise = Callable[[tuple[int, ...]], np.ndarray]  # shape -> unit Gaussian noise, float32
 
 SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -117,7 +117,7 @@ class NoiseSchedule:
         # rounding may give one more
         return np.arange(count, 0, -count / steps)[:steps].round() - 1
 
-    def denoised(self, x: np.ndarray, sigma: float, time: float, model: Model) -> np.ndarray:
+    def denoised(self, x: np.ndarray, sigma: float, time: float, model: RunUnet) -> np.ndarray:
         """Return what the model takes x for without its noise (Karras et al. 2206.00364, section
         5)."""
         scale = np.float32((sigma**2 + 1) ** 0.5)
@@ -132,7 +132,7 @@ class SamplerFunction(Protocol):
 
     def __call__(
         self,
-        model: Model,
+        model: RunUnet,
         noise: np.ndarray,
         schedule: NoiseSchedule,
         steps: int,
@@ -150,7 +150,7 @@ class SamplerFunction(Protocol):
 
 
 def euler(
-    model: Model,
+    model: RunUnet,
     noise: np.ndarray,
     schedule: NoiseSchedule,
     steps: int,
@@ -172,7 +172,7 @@ def euler(
 
 
 def dpm_2m(
-    model: Model,
+    model: RunUnet,
     noise: np.ndarray,
     schedule: NoiseSchedule,
     steps: int,
@@ -202,7 +202,7 @@ def dpm_2m(
 
 
 def lcm(
-    model: Model,
+    model: RunUnet,
     noise: np.ndarray,
     schedule: NoiseSchedule,
     steps: int,

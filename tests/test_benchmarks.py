@@ -82,7 +82,12 @@ def test_ziplora_is_timed_by_real_steps(published, scaled, monkeypatch):
     monkeypatch.setattr(ziplora, "STEPS", published)
     dense = {"name": DENSE, "median_ms": 1.0, "min_ms": 1.0, "max_ms": 1.0}
     settings = {"base": "mini", "rank": 2, "threads": 1}
-    report = Report("merge_latency", {}, settings, [dense | {"name": "factored"}, dense])
+    report = Report(
+        benchmark="merge_latency",
+        machine={},
+        settings=settings,
+        rows=[dense | {"name": "factored"}, dense],
+    )
     ziplora.add_ziplora(report, 2, 8)
     row = report.rows[-1]
     assert row["name"].endswith("(scaled)") == scaled

@@ -26,6 +26,7 @@ BROKEN_LAYERS = {  # module: what it imports against the order
     "lorarar/diffusion/upwards": "import lorarar.runtime.merger",
     "export/small_world": "import lorarar.mini.world",
     "lorarar/serve/trained": "import lorarar.training.recipes",
+    "lorarar/serve/small_world": "import lorarar.mini.world",
 }
 
 
@@ -37,6 +38,7 @@ def copy(tmp_path_factory):
         shutil.copytree(
             ROOT / folder, root / folder, ignore=shutil.ignore_patterns("assets", "__pycache__")
         )
+    shutil.copytree(ROOT / "examples", root / "examples")
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, root)
     if (ROOT / ".mypy_cache").exists():  # what it knows of libraries saves most of the time

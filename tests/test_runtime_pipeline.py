@@ -1,6 +1,7 @@
 """Drawing from an exported folder: what the runtime's users rely on."""
 
 import doctest
+import inspect
 import json
 import os
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import lorarar.runtime
 from lorarar.artefacts.training import load_manifest
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
@@ -21,6 +23,7 @@ from lorarar.export.onnx.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
+from lorarar.runtime.merger import Merger
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.samplers import SAMPLERS
 from lorarar.save import save_lora
@@ -138,7 +141,7 @@ def test_newer_formats_and_other_engines_are_refused(exported_int8, tmp_path):
     with pytest.raises(LorararError, match="was exported for onnxruntime"):
         Pipeline.load(folder, "executorch")
     for change, said in (
-        ({"format": "lorarar.diffusion.pipeline.3"}, "lorarar.diffusion.pipeline.3"),
+        ({"format": "lorarar.pipeline.3"}, "lorarar.pipeline.3"),
         ({"parts": {"unet": [{"file": "../../x"}]}}, "damaged"),
         ({"files": {"/etc/passwd": [1, "x"]}}, "outside the folder"),
     ):
@@ -335,13 +338,24 @@ def test_empty_prompts_draw(pipeline):
     assert pipeline.generate("", negative_prompt="", steps=1).size == (64, 64)
 
 
-@pytest.mark.parametrize("method", ["ties", "dare", "dare-ties", "ziplora", "klora"])
-def test_methods_that_need_a_computer_are_refused_with_the_way_round(pipeline, method):
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        *(
+            (each, rf"is not for devices.*lorarar merge --method {each} -o merged\.safetensors")
+            for each in ("ties", "dare", "dare-ties", "ziplora")
+        ),
+        (
+            "klora",
+            r"draws with torch only; use: lorarar generate --method klora, without --exported$",
+        ),
+        ("best", "is unknown; devices know lorarar, direct, linear, svd$"),
+    ],
+)
+def test_methods_that_devices_do_not_know_are_refused_with_what_to_do(pipeline, method, said):
     pipeline.set_pair(*PAIR)
     before = pipeline.factors
-    with pytest.raises(
-        LorararError, match=rf"'{method}' is not for devices.*lorarar merge --method {method} -o"
-    ):
+    with pytest.raises(LorararError, match=f"method '{method}'.* {said}"):
         pipeline.set_pair(*PAIR, method=method)
     assert pipeline.factors is before
 
@@ -352,7 +366,17 @@ def test_engines_that_run_hypernetworks_only_are_refused(exported_int8):
 
 
 @pytest.mark.parametrize(
-    "module", ["runtime", "pipeline", "cache", "conditioning", "merger", "samplers", "backends"]
+    "module",
+    [
+        "runtime",
+        "pipeline",
+        "cache",
+        "conditioning",
+        "merger",
+        "samplers",
+        "tokenizer",
+        "backends",
+    ],
 )
 def test_examples_of_docstrings_run(module, exported_int8):
     name = "lorarar.runtime" if module == "runtime" else f"lorarar.runtime.{module}"
@@ -365,3 +389,13 @@ def test_examples_of_docstrings_run(module, exported_int8):
     }
     done = doctest.testmod(import_module(name), extraglobs=given)
     assert done.attempted and not done.failed
+
+
+def test_every_public_entrance_of_the_runtime_has_an_example():
+    entrances = [getattr(lorarar.runtime, name) for name in lorarar.runtime.__all__]
+    entrances = [each for each in entrances if inspect.isfunction(each)]
+    for kind in (Pipeline, Merger):
+        members = inspect.getmembers(kind, lambda each: inspect.isroutine(each))
+        entrances += [member for name, member in members if name[0] != "_"]
+    assert len(entrances) > 8
+    assert [each.__qualname__ for each in entrances if ">>>" not in each.__doc__] == []

@@ -21,7 +21,7 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES, SHAPES, attention_shapes, narrowed
 from lorarar.benchmarks.training_memory import write_loras
 from lorarar.cli import cli
-from lorarar.diffusion.klora import balances, choose
+from lorarar.diffusion.klora import balances, choose_loras
 from lorarar.diffusion.pipeline import draw, load_onto, load_pipeline, put_lora
 from lorarar.diffusion.standin import standin_pipeline
 from lorarar.diffusion.two_loras import (
@@ -122,7 +122,7 @@ def test_klora_chooses_as_its_definition_says():
     paired = {name: PairedLinear(torch.nn.Linear(*shape[::-1])) for name, shape in LAYERS.items()}
     chosen = set()
     for done in (0.0, 0.25, 0.5, 1.0):
-        choose(paired, balances(pairs), done)
+        choose_loras(paired, balances(pairs), done)
         for name, layer in paired.items():
             top_c, top_s = (np.sort(d[name], axis=None)[-6:].sum() for d in dense)
             wins = top_c / gamma > top_s * (1.5 * done + 0.5)

@@ -12,7 +12,7 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
 from lorarar.mini import pictures
-from lorarar.mini.pictures import PIXELS_SHA256, draw_images_beside, draw_training_images
+from lorarar.mini.pictures import PIXELS_SHA256, draw_training_images
 from lorarar.mini.styles import PLAIN, STYLES
 from lorarar.mini.things import ACCESSORIES, CLASSES, MARKINGS
 from lorarar.mini.world import (
@@ -116,7 +116,7 @@ def test_images_that_are_there_are_not_drawn_again(empty_cache, monkeypatch):
     images = load_manifest(LORAS).image_root / "images"
     kept = (images / "neon" / "000.png").stat().st_mtime_ns
     shutil.rmtree(images / "ink")
-    draw_images_beside([LORAS / "ink.safetensors", LORAS / "neon.safetensors"])
+    draw_training_images(LORAS / "manifest.json")
     assert len(list((images / "ink").glob("*.png"))) == 20
     assert (images / "neon" / "000.png").stat().st_mtime_ns == kept
     assert {path.name for path in images.iterdir()} == {"ink", "neon"}

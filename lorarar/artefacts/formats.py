@@ -36,10 +36,9 @@ FORMATS: dict[FormatName, Format] = {
     "coreml": Format("coreml", "merger.mlpackage", "fp16", "fp16"),
 }
 FORMAT_OF: dict[Engine, FormatName] = {made.engine: name for name, made in FORMATS.items()}
-EXTRAS: dict[Engine, str] = {  # of lorarar, that install an engine
-    "onnxruntime": "onnxruntime",
-    "executorch": "executorch",
-    "coreml": "coreml",
-    "torch": "formats",
-    "numpy": "",
+EXTRAS: dict[Engine, str] = {  # of lorarar, that install an engine; numpy is always there
+    "onnxruntime": "[onnxruntime]",
+    "executorch": "[executorch]",
+    "coreml": "[coreml]",
+    "torch": "[formats]",
 }

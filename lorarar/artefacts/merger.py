@@ -26,6 +26,7 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 MERGER_FORMAT = "lorarar.merger.1"
+<<<<<<< HEAD
 Form = Literal["factored", "small", "full"]
 FORMS: dict[Form, tuple[str, ...]] = {
     "factored": ("up", "down"),
@@ -33,6 +34,10 @@ FORMS: dict[Form, tuple[str, ...]] = {
     "full": ("features",),
 }
 DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
+=======
+FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
+INPUT_DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
+>>>>>>> fix-rest
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,8 @@ class MergerManifest:
     @classmethod
     def of(cls, hypernet: Hypernet, dtype: Dtype) -> "MergerManifest":
         """Describe a hypernetwork as it will be exported."""
-        if dtype not in DTYPES:
-            raise LorararError(f"dtype '{dtype}' is unknown; use one of {', '.join(DTYPES)}")
+        if dtype not in INPUT_DTYPES:
+            raise LorararError(f"dtype '{dtype}' is unknown; use one of {', '.join(INPUT_DTYPES)}")
         return cls(
             sorted(hypernet.inputs),
             hypernet.hidden,
@@ -98,7 +103,7 @@ class MergerManifest:
         """Map one side's inputs to their dtypes, in order."""
         if form == "full" and self.dtype == "int8":
             return {"features": np.dtype(np.int8), "scales": np.dtype(np.float32)}
-        return {part: np.dtype(DTYPES[self.dtype]) for part in FORMS[form]}
+        return {part: np.dtype(INPUT_DTYPES[self.dtype]) for part in FORMS[form]}
 
     def inputs(self, form: Form) -> dict[str, np.dtype]:
         """Map a graph's inputs, `<part>_<role>`, to their dtypes, in order."""

@@ -21,9 +21,14 @@ from lorarar.errors import LorararError
 from lorarar.files import sha256
 
 PIPELINE_FORMAT = "lorarar.pipeline.2"
+<<<<<<< HEAD
 NAME = "lorarar.json"
 # Of the inputs of a projection's content slot and style slot; a lone LoRA has the first.
 SLOT_PREFIXES = ("", "style.")
+=======
+MANIFEST_NAME = "lorarar.json"
+SLOTS = ("", "style.")  # of a projection, for content and style; a lone LoRA has the first
+>>>>>>> fix-rest
 
 
 @dataclass(frozen=True)
@@ -84,11 +89,15 @@ class PipelineManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into the folder that it describes."""
+<<<<<<< HEAD
         fields = asdict(self)
         for stages in fields["parts"].values():
             for stage in stages:
                 stage["layers"] = stage.pop("projections")  # their name in the file
         (folder / NAME).write_text(json.dumps(fields, indent=1))
+=======
+        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=1))
+>>>>>>> fix-rest
 
 
 def slot_inputs(projection: str, slot_prefix: str = "") -> tuple[str, str, str]:
@@ -105,7 +114,7 @@ def hash_files(folder: Path) -> dict[str, tuple[int, str]]:
     return {
         path.relative_to(folder).as_posix(): (path.stat().st_size, sha256(path))
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != NAME
+        if path.is_file() and path.name != MANIFEST_NAME
     }
 
 
@@ -114,7 +123,7 @@ def read_manifest(folder: Path) -> PipelineManifest:
 
     Raises LorararError if there is none, if it is damaged, or of a format unknown here.
     """
-    path = folder / NAME
+    path = folder / MANIFEST_NAME
     try:
         fields = json.loads(path.read_bytes())
         if fields.get("format") == PIPELINE_FORMAT:
@@ -131,10 +140,12 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
     parts = {
         part: [
             Stage(
-                _inside(stage["file"]),
-                {name: (dtype, shape) for name, (dtype, shape) in stage["inputs"].items()},
-                list(stage["outputs"]),
-                {name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()},
+                file=_inside(stage["file"]),
+                inputs={name: (of, shape) for name, (of, shape) in stage["inputs"].items()},
+                outputs=list(stage["outputs"]),
+                layers={
+                    name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()
+                },
             )
             for stage in stages
         ]
@@ -167,6 +178,6 @@ def check_files(folder: Path, pipeline: PipelineManifest, hashes: bool = True) -
         for what, measure, index in checks:
             if measure(path) != wanted[index]:
                 raise LorararError(
-                    f"{path}: its {what} is not what {NAME} says, so it is damaged; "
+                    f"{path}: its {what} is not what {MANIFEST_NAME} says, so it is damaged; "
                     "export the model again"
                 )

@@ -24,17 +24,17 @@ from pathlib import Path
 from typing import Any
 
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES
+from lorarar.hypernet import ROLES, Role
 
 TRAINING_FORMAT = "lorarar.manifest.1"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Entry:
     """One LoRA. file: where it is or will be; kind: "content" or "style"."""
 
     file: Path
-    kind: str
+    kind: Role
     images: Path
     prompt: str
     held_out: bool = False
@@ -60,7 +60,7 @@ class TrainingManifest:
         """The folder that its images' paths are relative to."""
         return self.path.parent if self.drawn is None else image_cache() / self.drawn
 
-    def of(self, kind: str, held_out: bool) -> list[Entry]:
+    def of(self, kind: Role, held_out: bool) -> list[Entry]:
         """Return the LoRAs of a kind that are held out, or those that are not."""
         return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
 
@@ -107,13 +107,20 @@ def _entry(
     image_root: Path,
     *,
     file: str,
-    kind: str,
+    kind: Role,
     images: str,
     prompt: str,
     held_out: bool = False,
     phrase: str = "",
 ) -> Entry:
-    return Entry(folder / file, kind, image_root / images, str(prompt), bool(held_out), str(phrase))
+    return Entry(
+        file=folder / file,
+        kind=kind,
+        images=image_root / images,
+        prompt=str(prompt),
+        held_out=bool(held_out),
+        phrase=str(phrase),
+    )
 
 
 def _check_kind(entry: Entry, path: Path) -> None:

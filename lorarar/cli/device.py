@@ -87,4 +87,4 @@ def serve(
     pipeline = Pipeline.load(exported, backend)
     if loras is None and pipeline.manifest.base == NAME:
         loras = LORAS
-    serve(pipeline, loras, host, port, typer.echo)
+    serve(pipeline, loras, host=host, port=port, say=typer.echo)

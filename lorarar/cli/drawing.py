@@ -2,16 +2,25 @@
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from lorarar.artefacts.formats import Engine
-from lorarar.cli.options import Force, Model, Output, Positive, console, say
+from lorarar.cli.options import (
+    DrawingChoice,
+    Force,
+    Model,
+    Output,
+    Positive,
+    console,
+    say,
+    ziplora_for,
+)
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
-from lorarar.methods import DrawingMethod
+from lorarar.methods.factored import FactoredName
 from lorarar.methods.options import Precision
 
 commands = typer.Typer()
@@ -29,7 +38,7 @@ def generate(
     hypernet: Annotated[
         Path | None, typer.Option(help="LoRA.rar checkpoint; the embedded one by default")
     ] = None,
-    method: DrawingMethod = "lorarar",
+    method: DrawingChoice = "lorarar",
     seed: int = 0,
     steps: Positive = 20,
     guidance: float = 5.0,
@@ -50,8 +59,9 @@ def generate(
         from lorarar.runtime.pipeline import Pipeline
 
         pipeline = Pipeline.load(exported, backend)
+        wanted = cast(FactoredName, method)  # the pipeline refuses others, and says what to do
         started = time.perf_counter()
-        pipeline.set_pair(find_lora(content), find_lora(style), method=method)
+        pipeline.set_pair(find_lora(content), find_lora(style), method=wanted)
         seconds = time.perf_counter() - started
         picture = pipeline.generate(prompt, steps=steps, guidance=guidance, seed=seed)
         write_atomically(output, lambda file: picture.save(file, "PNG"), force)
@@ -60,17 +70,13 @@ def generate(
     from lorarar.diffusion.generate import generate
     from lorarar.diffusion.pipeline import save_picture
 
-    if method == "ziplora":
-        from lorarar.mini.pictures import draw_images_beside
-
-        draw_images_beside([find_lora(content), find_lora(style)])
+    pair = find_lora(content), find_lora(style)
     drawn = generate(
-        content,
-        style,
+        *pair,
         prompt,
         model=model,
         hypernet=hypernet,
-        method=method,
+        method=ziplora_for(*pair) if method == "ziplora" else method,
         seed=seed,
         steps=steps,
         guidance=guidance,

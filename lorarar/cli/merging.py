@@ -6,13 +6,22 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lorarar.cli.options import Force, HypernetPath, Model, Output, console, say, say_notes
+from lorarar.cli.options import (
+    Force,
+    HypernetPath,
+    MergeChoice,
+    Model,
+    Output,
+    console,
+    say,
+    say_notes,
+    ziplora_for,
+)
 from lorarar.files import refuse_existing
 from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
 from lorarar.merge_files import merge_files
-from lorarar.methods import MethodName
 from lorarar.methods.options import Precision
 from lorarar.prepare import Level
 from lorarar.prepare import prepare as prepare_lora
@@ -21,7 +30,7 @@ from lorarar.summary import norm, overview
 
 commands = typer.Typer()
 
-Format = Annotated[
+LayoutOption = Annotated[
     Layout | None,
     typer.Option(
         "--format",
@@ -39,9 +48,9 @@ def merge(
     hypernet: Annotated[
         Path | None, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")
     ] = None,
-    method: MethodName = "lorarar",
+    method: MergeChoice = "lorarar",
     rank: Annotated[int | None, typer.Option(min=1, help="reduce to this rank")] = None,
-    layout: Format = None,
+    layout: LayoutOption = None,
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
@@ -51,16 +60,12 @@ def merge(
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
-    if method == "ziplora":
-        from lorarar.mini.pictures import draw_images_beside
-
-        draw_images_beside([content, style])
     report = merge_files(
         content,
         style,
         output,
         hypernet=hypernet if method == "lorarar" else None,
-        method=method,
+        method=ziplora_for(content, style) if method == "ziplora" else method,
         rank=rank,
         layout=layout,
         force=force,
@@ -119,7 +124,7 @@ def coefficients(
 def convert(
     file: Path,
     output: Output,
-    layout: Format = None,
+    layout: LayoutOption = None,
     rank: Annotated[
         int | None,
         typer.Option(min=1, help="make a plain LoRA of LoHa, LoKr, DoRA or a full difference"),

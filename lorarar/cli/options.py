@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 
 from lorarar.command import Force, console
 from lorarar.errors import printable
+from lorarar.methods import MethodName
+from lorarar.methods.options import Method
 
 __all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say", "say_notes"]
 
@@ -18,6 +20,8 @@ Model = Annotated[
 ]
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
 Positive = Annotated[int, typer.Option(min=1)]
+MergeChoice = Literal[MethodName, "ziplora"]
+DrawingChoice = Literal[MergeChoice, "klora"]
 
 
 def say(line: str, to: Console = console) -> None:
@@ -29,3 +33,21 @@ def say_notes(notes: Iterable[str]) -> None:
     """Print on stderr what was left out of a file."""
     for note in notes:
         say(f"note: {note}", Console(stderr=True))
+
+
+def draw_missing_images(*manifests: Path) -> None:
+    """Draw what the small world's manifests among these, or in these folders, name as images."""
+    from lorarar.mini.pictures import draw_training_images
+
+    for manifest in manifests:
+        file = manifest / "manifest.json" if manifest.is_dir() else manifest
+        if file.exists():
+            draw_training_images(file)
+
+
+def ziplora_for(content: Path, style: Path) -> Method:
+    """The method ZipLoRA, once the images that it needs are there."""
+    from lorarar.training.ziplora import ziplora
+
+    draw_missing_images(content.parent, style.parent)
+    return ziplora

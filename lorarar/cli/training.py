@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lorarar.cli.options import Force, Model, Output, Positive
+from lorarar.cli.options import Force, Model, Output, Positive, draw_missing_images
 from lorarar.hypernet import Role
 from lorarar.methods.options import Precision
 from lorarar.training.recipes import HypernetRecipe, LoraRecipe, Objective
@@ -105,10 +105,9 @@ def train(
     force: Force = False,
 ) -> None:
     """Train the hypernetwork on pairs of LoRAs; resumes if killed."""
-    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.hypernet import train_hypernet
 
-    draw_training_images(loras)
+    draw_missing_images(loras)
     recipe = HypernetRecipe(
         steps=steps,
         hidden=hidden,
@@ -139,9 +138,8 @@ def train_many(
     ] = None,
 ) -> None:
     """Train every LoRA of a manifest that does not exist yet; resumes if killed."""
-    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.many import train_many
 
-    draw_training_images(manifest)
+    draw_missing_images(manifest)
     trained = train_many(model, manifest, workers)
     typer.echo(f"{manifest}: {len(trained)} LoRAs trained")

@@ -68,13 +68,13 @@ def make_scheduler() -> EulerDiscreteScheduler:
 
 
 def assemble(
-    tokenizer: CLIPTokenizer, first: Any, second: Any, unet: Any, vae: AutoencoderKL
+    tokenizer: CLIPTokenizer, encoders: tuple[Any, Any], unet: Any, vae: AutoencoderKL
 ) -> StableDiffusionXLPipeline:
     """Make a pipeline of two text encoders, a UNet and an autoencoder."""
     pipeline = StableDiffusionXLPipeline(
         vae=vae,
-        text_encoder=first,
-        text_encoder_2=second,
+        text_encoder=encoders[0],
+        text_encoder_2=encoders[1],
         tokenizer=tokenizer,
         tokenizer_2=tokenizer,
         unet=unet,

@@ -5,21 +5,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from lorarar.diffusion.pipeline import draw, fastest_device, load_onto, put_lora
 from lorarar.embedded import HYPERNET, find_lora
-from lorarar.errors import LorararError
-from lorarar.hypernet import load_hypernet
+from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
-from lorarar.methods import METHODS, DrawingMethod
-from lorarar.methods.options import MergeOptions, Precision
-
-DRAWING_METHODS = (*METHODS, "klora")
+from lorarar.methods import DrawingMethod, find_method
+from lorarar.methods.options import MergeKeywords, MergeOptions, Method, Precision
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def generate(
     *,
     model: str | Path | None = None,
     hypernet: Path | None = None,
-    method: DrawingMethod = "lorarar",
+    method: DrawingMethod | Method = "lorarar",
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
@@ -55,7 +52,8 @@ def generate(
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
     model, hypernet: the embedded ones by default; another model needs its own hypernetwork.
-    precision: of the model, "no" (float32), "bf16" or "fp16".
+    method: "klora", or as of `lorarar.merge`. precision: of the model, "no" (float32), "bf16" or
+    "fp16".
 
     Raises LorararError for bad input.
     """
@@ -63,12 +61,14 @@ def generate(
     pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
-    options: dict[str, Any] = {
-        "hypernet": load_hypernet(hypernet) if hypernet else None,
-        "model": model,
-        "precision": precision,
-    }
-    with merged_into(pipeline, *loras, method, **options) as ready:
+    with merged_into(
+        pipeline,
+        *loras,
+        method,
+        hypernet=load_hypernet(hypernet) if hypernet else None,
+        model=model,
+        precision=precision,
+    ) as ready:
         pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
     return Drawn(pictures[0], ready.merge_seconds)
 
@@ -78,10 +78,14 @@ def merged_into(
     pipeline: StableDiffusionXLPipeline,
     content: Lora,
     style: Lora,
-    method: str,
-    **options: Any,
+    method: str | Method,
+    *,
+    hypernet: Hypernet | None = None,
+    **options: Unpack[MergeKeywords],
 ) -> Iterator[Ready]:
-    """Within this context the pipeline draws with both LoRAs.
+    """Within this context the pipeline draws with both LoRAs; see `lorarar.merge`.
+
+    method: "klora" besides.
 
     Raises LorararError for an unknown method or LoRAs that do not fit.
     """
@@ -92,9 +96,8 @@ def merged_into(
         with klora(pipeline, content, style) as arguments:
             yield Ready(time.perf_counter() - started, arguments)
         return
-    if method not in METHODS:
-        raise LorararError(f"method '{method}' is unknown; use one of {', '.join(DRAWING_METHODS)}")
-    merged = materialise(METHODS[method](content, style, MergeOptions(**options)))
+    chosen = find_method(method)
+    merged = materialise(chosen(content, style, MergeOptions(hypernet=hypernet, **options)))
     ready = Ready(time.perf_counter() - started, {})
     put_lora(pipeline, merged)
     try:

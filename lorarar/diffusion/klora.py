@@ -24,11 +24,11 @@ def klora(
     """
     with carrying(pipeline.unet, content, style) as paired:
         balance = balances({name: layer.pair for name, layer in paired.items()})
-        choose(paired, balance, 0.0)
+        choose_loras(paired, balance, 0.0)
 
         def after_step(pipe: Any, index: int, time: Any, state: dict) -> dict:
             done = (index + 1) / pipe.num_timesteps
-            choose(paired, balance, done if done < 1 else 0.0)  # the next picture starts anew
+            choose_loras(paired, balance, done if done < 1 else 0.0)  # the next picture starts anew
             return {}
 
         yield {"callback_on_step_end": after_step}
@@ -47,7 +47,9 @@ def balances(pairs: Mapping[str, Pair]) -> dict[str, float]:
     return {name: c / max(gamma * s, 1e-30) for name, (c, s) in top.items()}
 
 
-def choose(paired: Mapping[str, PairedLinear], balance: Mapping[str, float], done: float) -> None:
+def choose_loras(
+    paired: Mapping[str, PairedLinear], balance: Mapping[str, float], done: float
+) -> None:
     """Set each layer's LoRA after the share `done` of the steps."""
     for name, layer in paired.items():
         layer.mode = "content" if balance[name] > ALPHA * done + BETA else "style"

@@ -1,5 +1,7 @@
 """SDXL-class pipelines of diffusers: load one, put LoRAs in, draw."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +31,11 @@ def load_pipeline(
     Raises LorararError if it is missing, damaged or of another class.
     """
     source = str(model or BASE)
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     try:
-        pipeline = StableDiffusionXLPipeline.from_pretrained(
-            source, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
-        )
+        with _without_bar():
+            pipeline = StableDiffusionXLPipeline.from_pretrained(
+                source, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
+            )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise LorararError(
@@ -45,6 +46,18 @@ def load_pipeline(
         raise LorararError(f"{source}: its UNet is not SDXL's; give an SDXL-class model")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@contextmanager
+def _without_bar() -> Iterator[None]:
+    """Loading a few files needs no bar; those of the caller's own calls stay."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def load_onto(

@@ -50,4 +50,4 @@ def standin_rest(base: Base, unet: Any, dtype: torch.dtype, side: int) -> Stable
         latent_channels=4,
         sample_size=8 * side,
     ).to(dtype)
-    return assemble(tokenizer, first, second, unet, vae)
+    return assemble(tokenizer, (first, second), unet, vae)

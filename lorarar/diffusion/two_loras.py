@@ -13,15 +13,15 @@ from lorarar.diffusion.projections import added_by_lora, attention_projections
 from lorarar.errors import LorararError
 from lorarar.lora import Layer, Lora
 
-Factors = tuple[Tensor, Tensor]
+TorchFactors = tuple[Tensor, Tensor]
 Mode = Literal["none", "content", "style", "merged"]
 
 
 class Pair(NamedTuple):
     """One layer's two LoRAs, each as (up (out, rank), down (rank, in)), scales folded into up."""
 
-    content: Factors
-    style: Factors
+    content: TorchFactors
+    style: TorchFactors
 
 
 class PairedLinear(nn.Module):
@@ -91,7 +91,7 @@ def lora_shapes(unet: Any) -> dict[str, Shape]:
 
 def torch_factors(
     lora: Lora, shapes: Mapping[str, Shape], device: torch.device
-) -> dict[str, Factors]:
+) -> dict[str, TorchFactors]:
     """Return each projection's factors in float32, of rank 0 where the LoRA has none.
 
     Raises LorararError if the LoRA has layers that are no projection of this shape.
@@ -111,12 +111,14 @@ def torch_factors(
     }
 
 
-def _factors(layer: Layer, device: torch.device) -> Factors:
+def _factors(layer: Layer, device: torch.device) -> TorchFactors:
     up, down = (torch.from_numpy(np.array(part, np.float32)).to(device) for part in layer[:2])
     return up.mul_(layer.scale), down
 
 
-def pairs_of(content: Mapping[str, Factors], style: Mapping[str, Factors]) -> dict[str, Pair]:
+def pairs_of(
+    content: Mapping[str, TorchFactors], style: Mapping[str, TorchFactors]
+) -> dict[str, Pair]:
     """Pair the factors of each layer, as `torch_factors` gives them."""
     return {name: Pair(factors, style[name]) for name, factors in content.items()}
 

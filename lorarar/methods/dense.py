@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorarar.errors import LorararError
 from lorarar.lora import Layer, Lora, refuse_bad_weights
-from lorarar.methods.options import MergeOptions
+from lorarar.methods.options import MergeOptions, Method
 from lorarar.numeric import narrow, quietly, widen
 
 SPARE_RANK = 8  # more columns than asked for make the randomised SVD exact to rounding
@@ -31,6 +31,9 @@ def dare(content: Lora, style: Lora, options: MergeOptions) -> Lora:
 def dare_ties(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     """DARE, then TIES."""
     return _merge("dare_ties", content, style, options)
+
+
+DENSE: dict[str, Method] = {"ties": ties, "dare": dare, "dare-ties": dare_ties}
 
 
 @quietly
@@ -59,7 +62,7 @@ def _merge(routine: str, content: Lora, style: Lora, options: MergeOptions) -> L
             )
             shape = next(layer for layer in pair if layer)
             rank = sum(layer.rank for layer in pair if layer)
-            layers[name] = _factored(merged, rank, shape, name, (content, style))
+            layers[name] = _factored(merged, rank, like=shape, name=name, pair=(content, style))
     return Lora(layers)
 
 
@@ -76,7 +79,7 @@ def _dense(name: str, lora: Lora) -> Tensor:
     return torch.from_numpy(refuse_bad_weights(np.float32(layer.scale) * (up @ down), name, lora))
 
 
-def _factored(dw: Tensor, rank: int, like: Layer, name: str, pair: tuple[Lora, Lora]) -> Layer:
+def _factored(dw: Tensor, rank: int, *, like: Layer, name: str, pair: tuple[Lora, Lora]) -> Layer:
     rank = min(rank, *dw.shape)
     u, values, v = torch.svd_lowrank(dw, min(rank + SPARE_RANK, *dw.shape), niter=4)
     root = values[:rank].sqrt()

@@ -1,12 +1,11 @@
 """Methods in factored form, torch-free: what a device can do, too."""
 
-from collections.abc import Callable
 from typing import Literal
 
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.merge import coefficients, reduce_rank, weighted_sum
-from lorarar.methods.options import MergeOptions
+from lorarar.methods.options import MergeOptions, Method
 
 
 def lorarar(content: Lora, style: Lora, options: MergeOptions) -> Lora:
@@ -39,7 +38,7 @@ def svd(content: Lora, style: Lora, options: MergeOptions) -> Lora:
 
 
 FactoredName = Literal["lorarar", "direct", "linear", "svd"]
-FACTORED: dict[str, Callable[[Lora, Lora, MergeOptions], Lora]] = {
+FACTORED: dict[str, Method] = {
     "lorarar": lorarar,
     "direct": direct,
     "linear": linear,

@@ -1,16 +1,29 @@
-"""What merge methods may ask for."""
+"""What merge methods are given, and may ask for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypedDict
 
 from lorarar.hypernet import Hypernet
+from lorarar.lora import Lora
 
 Precision = Literal["no", "bf16", "fp16"]
 PRECISIONS: dict[Precision, str] = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
-@dataclass(frozen=True)
+class MergeKeywords(TypedDict, total=False):
+    """Keywords of `lorarar.merge` that become `MergeOptions`, beside the hypernetwork."""
+
+    content_scale: float
+    style_scale: float
+    density: float
+    seed: int
+    model: str | Path | None
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True)
 class MergeOptions:
     """Options of every method; each reads those that it knows.
 
@@ -25,3 +38,6 @@ class MergeOptions:
     seed: int = 0
     model: str | Path | None = None
     precision: Precision = "no"
+
+
+Method = Callable[[Lora, Lora, MergeOptions], Lora]  # content, style, options -> merged

@@ -13,7 +13,7 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.diffusion.generate import merged_into
 from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.embedded import HYPERNET, LORAS, find_lora
-from lorarar.hypernet import ROLES, load_hypernet
+from lorarar.hypernet import ROLES, Role, load_hypernet
 from lorarar.lora import load_lora
 from lorarar.mini.demo_exports import Export
 from lorarar.mini.world import SUBJECTS, describe
@@ -23,7 +23,7 @@ from lorarar.plot import plot_pictures
 from lorarar.runtime.backends import load_backend
 from lorarar.runtime.pipeline import Pipeline
 
-METHODS = ("direct", "lorarar")
+SHOWN = ("direct", "lorarar")
 PLACE, SEED = "on grass", 0
 
 
@@ -38,7 +38,7 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
     pipeline = load_pipeline()
     torch.set_num_threads(max(1, cores() - 1))  # the other exports meanwhile
     held_out = (manifest.of(role, held_out=True) for role in ROLES)
-    table = Table("content", "style", *(f"{method}, ms" for method in METHODS), "four pictures, s")
+    table = Table("content", "style", *(f"{method}, ms" for method in SHOWN), "four pictures, s")
     rows = {}
     for pick in track([*zip(*held_out, strict=True)], "drawing", console=console, transient=True):
         names = [entry.name for entry in pick]
@@ -48,14 +48,14 @@ def run_demo(output: Path, force: bool, console: Console) -> None:
             put_lora(pipeline, lora)
             pictures.append(draw(pipeline, [prompt], [SEED]))
         prompt = describe(f"{names[0]} {SUBJECTS[names[0]].kind}", PLACE, names[1])
-        for method in METHODS:
+        for method in SHOWN:
             with merged_into(pipeline, pair[0], pair[1], method, hypernet=hypernet) as ready:
                 pictures.append(draw(pipeline, [prompt], [SEED], **ready.arguments))
             milliseconds.append(ready.merge_seconds * 1e3)
         seconds = time.perf_counter() - started
         table.add_row(*names, *(f"{each:.1f}" for each in milliseconds), f"{seconds:.1f}")
         rows["\n".join(names)] = [each[0].permute(1, 2, 0).numpy() for each in pictures]
-    plot_pictures(rows, ("content", "style", *METHODS), output, force)
+    plot_pictures(rows, ("content", "style", *SHOWN), output, force)
     console.print(table)
     console.print(f"{output.resolve()}: held-out pairs, drawn", soft_wrap=True, highlight=False)
 
@@ -106,12 +106,12 @@ def _by_torch(files: list[Path], prompt: str) -> np.ndarray:
     """(side, side, 3) float32 in [0, 1], from the noise that the runtime draws."""
     pipeline = load_pipeline()
     pair = [load_lora(file) for file in files]
-    options = {"hypernet": load_hypernet(HYPERNET)}
-    with merged_into(pipeline, pair[0], pair[1], "lorarar", **options) as ready:
+    hypernet = load_hypernet(HYPERNET)
+    with merged_into(pipeline, pair[0], pair[1], "lorarar", hypernet=hypernet) as ready:
         noise = runtime_noise(pipeline, SEED)
         drawn = draw(pipeline, [prompt], [SEED], latents=noise, **ready.arguments)
     return drawn[0].permute(1, 2, 0).numpy()
 
 
-def _held_out(role: str) -> list[str]:
+def _held_out(role: Role) -> list[str]:
     return [entry.name for entry in load_manifest(LORAS).of(role, held_out=True)]

@@ -47,4 +47,4 @@ def make_pipeline(vae: AutoencoderKL, seed: int = 0) -> StableDiffusionXLPipelin
     """Assemble a pipeline around a trained autoencoder; the rest starts from random weights."""
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    return assemble(tokenizer, *make_text_encoders(tokenizer, HIDDEN), make_unet(), vae)
+    return assemble(tokenizer, make_text_encoders(tokenizer, HIDDEN), make_unet(), vae)

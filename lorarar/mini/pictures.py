@@ -3,7 +3,6 @@
 python -m lorarar.mini.pictures
 """
 
-from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -58,13 +57,6 @@ def draw_training_images(loras: Path) -> None:
     for name in track(missing, "drawing training images", transient=True, disable=not missing):
         if not missing[name].exists():  # another process may have been here meanwhile
             _write_whole(missing[name], images_of(name))
-
-
-def draw_images_beside(loras: Iterable[Path]) -> None:
-    """The same for each LoRA file that has a manifest beside it, as ZipLoRA needs."""
-    for folder in {lora.parent for lora in loras}:
-        if (folder / "manifest.json").exists():
-            draw_training_images(folder)
 
 
 def _write_whole(folder: Path, pictures: Captioned) -> None:

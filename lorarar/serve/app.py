@@ -19,7 +19,7 @@ from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.serve.drawing import RANGES, Drawer, DrawRequest, read_request
 from lorarar.serve.guard import guard
-from lorarar.serve.loras import LARGEST, Choice, keep_upload, list_loras
+from lorarar.serve.loras import LARGEST, OfferedLora, keep_upload, list_loras
 
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 HEADERS = {
@@ -101,7 +101,7 @@ def _refuse(line: str, status: int) -> Response:
     return JSONResponse({"error": line}, status)
 
 
-def _describe(name: str, choice: Choice) -> dict[str, Any]:
+def _describe(name: str, choice: OfferedLora) -> dict[str, Any]:
     about = asdict(choice)
     del about["file"]
     return {"name": name} | about

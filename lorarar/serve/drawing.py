@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any, get_type_hints
+from typing import Any, TypedDict, get_type_hints
 
 from PIL import Image
 
 from lorarar.errors import LorararError
+from lorarar.methods.factored import FactoredName
 from lorarar.runtime.pipeline import Pipeline
 
 RANGES = {  # of a request's numbers; also the page's
@@ -24,7 +25,16 @@ RANGES = {  # of a request's numbers; also the page's
     "seed": (0, 2**32 - 1),
 }
 
-Event = dict[str, Any]  # see `Drawer.draw`
+
+class Event(TypedDict, total=False):
+    """One of these, and `of` beside `step`; see `Drawer.draw`."""
+
+    ahead: int
+    merged: float
+    step: int
+    of: int
+    picture: str
+    error: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Drawer:
     stopping: Flag = field(default_factory=Flag)
 
     @property
-    def method(self) -> str:
+    def method(self) -> FactoredName:
         """How pairs are merged: by the folder's hypernetwork, if it has one."""
         return "lorarar" if self.pipeline.manifest.merger else "direct"
 

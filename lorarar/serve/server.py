@@ -34,11 +34,12 @@ class Server(uvicorn.Server):
 def serve(
     pipeline: Pipeline,
     loras: Path | None,
+    *,
     host: str,
     port: int,
     say: Callable[[str], object],
 ) -> None:
-    """Serve the page until Ctrl-C; port 0: any that is free. say: told the address.
+    """Serve the page until Ctrl-C; port 0: any that is free. say: takes the address, a line.
 
     Raises LorararError if the address is taken or `loras` is no folder of LoRAs.
     """

@@ -117,12 +117,12 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
 
 
 def snr_weights(scheduler: DDPMScheduler, times: Tensor, gamma: float) -> Tensor:
-    """Weigh squared errors at `times`, (n,), so that no clean latent counts as more than `gamma`.
+    """Weigh squared errors at `times`, (n,), so that those with little noise count `gamma` at most.
 
     Min-SNR weights (arXiv 2303.09556, section 3.4), of noise or velocity, as configured.
     """
-    clean = scheduler.alphas_cumprod.to(times.device)[times]
-    ratio = clean / (1 - clean)
+    signal = scheduler.alphas_cumprod.to(times.device)[times]
+    ratio = signal / (1 - signal)
     velocity = scheduler.config.prediction_type == "v_prediction"
     return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
 

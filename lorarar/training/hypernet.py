@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from lorarar.artefacts.training import Entry, TrainingManifest, check_trained, load_manifest
@@ -52,7 +52,7 @@ class KnownLora:
     prompts: list[str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PairedModel:
     """What is asked: a frozen UNet that carries one pair of LoRAs at a time, and their images.
 
@@ -66,15 +66,15 @@ class PairedModel:
     loras: dict[str, KnownLora]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class HypernetTraining:
     """What a training holds from its first step to its last."""
 
     recipe: HypernetRecipe
     accelerator: Accelerator
     model: PairedModel
-    hypernet: Any
-    optimiser: Any
+    hypernet: nn.Module  # a TorchHypernet, perhaps wrapped for several devices
+    optimiser: torch.optim.Optimizer
     schedule: LambdaLR
     best: Best
 
@@ -188,11 +188,19 @@ def _set_up(
         {"params": [*hypernet.inputs.parameters(), *hypernet.output.parameters()]},
         {"params": [*hypernet.offsets.parameters()], "lr": recipe.offsets},
     ]
-    optimiser: Any = torch.optim.AdamW(groups, recipe.learning_rate)
+    optimiser = torch.optim.AdamW(groups, recipe.learning_rate)
     last = recipe.steps if recipe.decay else float("inf")
     schedule = LambdaLR(optimiser, lambda index: (1 + cos(pi * index / last)) / 2)
     wrapped, optimiser = accelerator.prepare(hypernet, optimiser)
-    return HypernetTraining(recipe, accelerator, model, wrapped, optimiser, schedule, Best())
+    return HypernetTraining(
+        recipe=recipe,
+        accelerator=accelerator,
+        model=model,
+        hypernet=wrapped,
+        optimiser=optimiser,
+        schedule=schedule,
+        best=Best(),
+    )
 
 
 def _load_paired(
@@ -208,8 +216,13 @@ def _load_paired(
     if recipe.checkpointing:
         unet.enable_gradient_checkpointing()
     shapes = lora_shapes(unet)
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
-    return PairedModel(pipeline, scheduler, shapes, pair_up(unet, list(shapes)), loras)
+    return PairedModel(
+        pipeline=pipeline,
+        scheduler=DDPMScheduler.from_config(pipeline.scheduler.config),
+        shapes=shapes,
+        paired=pair_up(unet, list(shapes)),
+        loras=loras,
+    )
 
 
 def _encode_lora(pipeline: StableDiffusionXLPipeline, entry: Entry, side: int) -> KnownLora:

@@ -15,6 +15,7 @@ from lorarar.bases import PROJECTIONS
 from lorarar.diffusion.pipeline import draw, load_onto, save_picture
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
+from lorarar.hypernet import Role
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
 from lorarar.training.denoising import (
@@ -35,7 +36,7 @@ def train_lora(
     model: str | Path | None,
     images: Path,
     prompt: str,
-    kind: str,
+    kind: Role,
     *,
     output: Path,
     recipe: LoraRecipe,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ class TorchHypernet(nn.Module):
         super().__init__()
         self.predicts = recipe.predicts
         widths = sorted({out for out, _ in shapes.values()})
-        self.inputs: Any = nn.ModuleDict({str(w): nn.Linear(2 * w, recipe.hidden) for w in widths})
+        self.inputs = nn.ModuleDict({str(w): nn.Linear(2 * w, recipe.hidden) for w in widths})
         self.output = nn.Linear(recipe.hidden, 2)
         nn.init.zeros_(self.output.weight)
         nn.init.ones_(self.output.bias)
@@ -40,9 +40,14 @@ class TorchHypernet(nn.Module):
 
     def _predict(self, pair: Pair) -> Tensor:
         width = len(pair.content[0])
-        content, style = _features(self.inputs[str(width)], pair)
-        hidden = torch.relu(content + style + self.inputs[str(width)].bias[:, None])
+        linear = self._linears()[width]
+        content, style = _features(linear, pair)
+        hidden = torch.relu(content + style + linear.bias[:, None])
         return self.output.weight @ hidden + self.output.bias[:, None]
+
+    def _linears(self) -> dict[int, nn.Linear]:
+        """The inputs' layers by width: a ModuleDict knows modules only."""
+        return {int(width): cast(nn.Linear, each) for width, each in self.inputs.items()}
 
     @torch.no_grad()
     def scale_inputs(self, pairs: Mapping[str, Pair]) -> None:
@@ -50,14 +55,14 @@ class TorchHypernet(nn.Module):
 
         Columns of dW are small and their size depends on how the LoRAs were trained.
         """
-        for width, linear in self.inputs.items():
-            fitting = (pair for pair in pairs.values() if len(pair.content[0]) == int(width))
+        for width, linear in self._linears().items():
+            fitting = (pair for pair in pairs.values() if len(pair.content[0]) == width)
             features = [half.flatten() for pair in fitting for half in _features(linear, pair)]
             linear.weight.div_(torch.cat(features).std())
 
     def frozen(self) -> Hypernet:
         """Return it as it is now, in numpy."""
-        inputs = {int(width): _arrays(linear) for width, linear in self.inputs.items()}
+        inputs = {width: _arrays(linear) for width, linear in self._linears().items()}
         offsets = [offset.detach().cpu().numpy() for offset in self.offsets]
         named = dict(zip(self.layers, offsets, strict=True))
         return Hypernet(inputs, _arrays(self.output), self.predicts, offsets=named)

@@ -45,6 +45,7 @@ def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
             content,
             style,
             examples=examples,
+            steps=STEPS,
             after_step=lambda: progress.advance(task),
             seed=options.seed,
         )

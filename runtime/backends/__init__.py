@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from lorarar.artefacts.formats import ENGINES, EXTRAS, FORMAT_OF
+from lorarar.artefacts.formats import ENGINES, EXTRAS, FORMAT_OF, Engine
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
@@ -46,7 +46,7 @@ class PipelineBackend(Backend, Protocol):
         """
 
 
-def load_backend(name: str) -> Backend:
+def load_backend(name: Engine) -> Backend:
     """Import an engine's module.
 
     Raises LorararError if the engine is unknown or not installed.
@@ -62,11 +62,11 @@ def load_backend(name: str) -> Backend:
     except ImportError as error:
         raise LorararError(
             f"backend '{name}' is not installed ({error}); "
-            f"run: pip install 'lorarar[{EXTRAS[name]}]'"
+            f"run: pip install 'lorarar{EXTRAS.get(name, '')}'"
         ) from error
 
 
-def load_pipeline_backend(name: str) -> PipelineBackend:
+def load_pipeline_backend(name: Engine) -> PipelineBackend:
     """Import the module of an engine that runs whole pipelines.
 
     Raises LorararError as `load_backend` does, and if the engine runs hypernetworks only.
