@@ -7,7 +7,7 @@ python benchmarks/ablations.py -o ablations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
@@ -21,13 +21,14 @@ from lorarar.command import run_script
 from lorarar.embedded import EMBEDDED
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.build import HYPERNET_RECIPE
+from lorarar.mini.pictures import draw_training_images
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.loop import LOSSES
 from lorarar.training.recipes import HypernetRecipe
 
-METHOD = ("hidden", "predicts", "similarity", "learning_rate", "objective", "offsets", "decay")
-PUBLISHED = {name: getattr(HypernetRecipe, name) for name in METHOD}
-CHANGES: dict[str, dict] = {
+CHANGED = ("hidden", "predicts", "similarity", "learning_rate", "objective", "offsets", "decay")
+PUBLISHED = {name: getattr(HypernetRecipe, name) for name in CHANGED}
+CHANGES: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "as published": PUBLISHED,
     "as published, lambda 0": PUBLISHED | {"similarity": 0.0},
@@ -47,9 +48,10 @@ NOTE = (
 )
 
 
-def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict]:
+def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict[str, Any]]:
     """Train and judge each change."""
-    rows: dict = {}
+    draw_training_images(assets / "loras")
+    rows = {}
     for name, change in CHANGES.items():
         place = folder / name.replace(",", "").replace(" ", "-")
         checkpoint = place / "hypernet.safetensors"

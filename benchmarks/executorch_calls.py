@@ -22,7 +22,7 @@ from lorarar.benchmarks.machine import describe, seconds
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.errors import LorararError
-from lorarar.export.slots import factor_names
+from lorarar.export.factors import factor_names
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors
 from lorarar.runtime.backends.executorch import open_stage
@@ -62,6 +62,10 @@ def compile_caller(folder: Path) -> Path:
 
 
 def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, rounds: int) -> float:
+    """Return the milliseconds of a call of all programs, by `executorch_calls.cpp`.
+
+    Raises LorararError if it cannot be compiled or fails.
+    """
     lines = [
         " ".join([str(file), *(f"{a.dtype}:{'x'.join(map(str, a.shape))}" for a in each.values())])
         for file, each in zip(files, feeds, strict=True)
@@ -75,9 +79,9 @@ def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, round
 
 
 def called_from_python(
-    files: list[Path], stages: list[Stage], feeds: list[Tensors], threads: int, rounds: int
+    files: list[Path], stages: list[Stage], feeds: list[Tensors], *, threads: int, rounds: int
 ) -> tuple[float, float]:
-    """By the binding alone, and by the runtime, which takes factors by name."""
+    """Return the same by the binding alone, and by the runtime, which takes factors by name."""
 
     def typical(call: Callable[[], object]) -> float:
         return median(seconds(call) for _ in range(rounds)) * 1e3
@@ -104,7 +108,7 @@ def main(
     stages = read_manifest(exported).parts["unet"]
     files = [exported / stage.file for stage in stages]
     feeds = [zeros_for(stage, rank) for stage in stages]
-    bare, whole = called_from_python(files, stages, feeds, threads, rounds)
+    bare, whole = called_from_python(files, stages, feeds, threads=threads, rounds=rounds)
     times = {"C++": called_from_cpp(files, feeds, threads, rounds)}
     times |= {"Python binding": bare, "lorarar.runtime": whole}
     rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]

@@ -42,6 +42,8 @@ SWAPS = 9
 
 @dataclass(frozen=True)
 class Setting:
+    """What is measured. base: see `lorarar.bases`; side: of the latents; rank: of the LoRA."""
+
     base: str
     side: int
     rank: int
@@ -51,15 +53,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Given:
-    """Files that every row uses. pair: prepared LoRAs, content first."""
+    """Files that every row uses. content, style: prepared LoRAs."""
 
     inputs: Path
     hypernet: Path
-    pair: list[Path]
+    content: Path
+    style: Path
 
 
 def reference(setting: Setting, inputs: Path) -> None:
-    """Draw one step's inputs, and write them with torch's answer."""
+    """Draw one step's inputs, and write them with torch's model output."""
     torch.set_num_threads(setting.threads)
     with open_model(None, setting.base) as model:
         part = unet_part(model, batch=1, side=setting.side)
@@ -71,35 +74,40 @@ def reference(setting: Setting, inputs: Path) -> None:
             for factor in (lora.layers[f"unet.{name}"].down, lora.layers[f"unet.{name}"].up)
         ]
         with torch.no_grad():
-            answer = part.load()(*tensors.values(), pairs)
-    np.savez(inputs, answer=answer.numpy(), **{name: t.numpy() for name, t in tensors.items()})
+            output = part.load()(*tensors.values(), pairs)
+    arrays: dict[str, Any] = {name: tensor.numpy() for name, tensor in tensors.items()}
+    np.savez(inputs, output=output.numpy(), **arrays)
 
 
 def prepare_pair(setting: Setting, folder: Path) -> Given:
     """Write two LoRAs of half the rank, prepared, and their hypernetwork."""
     plain, path_of_hypernet = write_standins(folder, setting.base, setting.rank // 2)
     hypernet = load_hypernet(path_of_hypernet)
-    prepared = []
     for role, path in zip(ROLES, plain, strict=True):
-        prepared.append(folder / f"prepared-{role}.safetensors")
-        save_lora(prepare(load_lora(path), hypernet, role), prepared[-1])
-    return Given(folder / "inputs.npz", path_of_hypernet, prepared)
+        prepared = prepare(load_lora(path), hypernet, role)
+        save_lora(prepared, folder / f"prepared-{role}.safetensors")
+    return Given(
+        inputs=folder / "inputs.npz",
+        hypernet=path_of_hypernet,
+        content=folder / "prepared-content.safetensors",
+        style=folder / "prepared-style.safetensors",
+    )
 
 
 def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     """Load an exported folder in ONNX Runtime, swap LoRAs, and run one step without and with."""
     lora = standin_lora(setting.base, setting.rank, seed=1)
     stored = dict(np.load(given.inputs))
-    wanted = stored.pop("answer")
+    wanted = stored.pop("output")
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, threads=setting.threads, check_hashes=False)
     loaded = time.perf_counter() - started
     ((_, run),) = pipeline.parts["unet"]
     merged = slot_factors(lora, pipeline.manifest, str(folder))
     found = run(stored | merged)["out_sample"]
-    pipeline.set_pair(*given.pair)  # its pages are read from the disk
+    pipeline.set_pair(given.content, given.style)  # its pages are read from the disk
     pipeline.forget()
-    swaps = [swap(pipeline, given.pair) for _ in range(SWAPS)]
+    swaps = [swap(pipeline, given) for _ in range(SWAPS)]
     times: dict[str, list[float]] = {"plain": [], "lora": [], "pair": []}
     for _ in range(setting.rounds):
         times["plain"].append(seconds(lambda: run(stored)))
@@ -118,12 +126,14 @@ def step(setting: Setting, folder: Path, given: Given) -> dict[str, Any]:
     }
 
 
-def swap(pipeline: Pipeline, pair: list[Path]) -> float:
-    pipeline.kept.held.clear()  # else going back to a pair would take no time
-    return seconds(lambda: pipeline.set_pair(*pair))
+def swap(pipeline: Pipeline, given: Given) -> float:
+    """Return the seconds of a swap to the pair, from files that are open."""
+    pipeline.cache.made.clear()  # else going back to a pair would take no time
+    return seconds(lambda: pipeline.set_pair(given.content, given.style))
 
 
 def measure(setting: Setting, quantize: str, folder: Path, given: Given) -> dict[str, Any]:
+    """Export into a folder by the script, and run what it wrote; returns a row of figures."""
     command = [sys.executable, str(Path(to_onnx.__file__)), "--random-weights", setting.base]
     command += ["--hypernet", str(given.hypernet), "--quantize", quantize]
     exported = folder / quantize

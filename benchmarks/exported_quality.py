@@ -57,7 +57,7 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
         pictures = []
         for seed, prompt in enumerate(prompts):
             latents = runtime_noise(pipeline, seed)
-            picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
+            picture = draw(pipeline, [prompt], [0], STEPS, guidance=GUIDANCE, latents=latents)[0]
             pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
         drawn.append(np.stack(pictures))
     return drawn
@@ -71,7 +71,7 @@ def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) ->
         if task.content and task.style:
             pipeline.set_pair(find_lora(task.content), find_lora(task.style))
         pictures = [
-            np.asarray(pipeline.generate(prompt, None, STEPS, GUIDANCE, seed))
+            np.asarray(pipeline.generate(prompt, steps=STEPS, guidance=GUIDANCE, seed=seed))
             for seed, prompt in enumerate(prompts)
         ]
         drawn.append(np.stack(pictures))
@@ -82,9 +82,11 @@ def judged(
     name: str,
     work: list[tuple[Task, list[str]]],
     drawn: list[np.ndarray],
+    *,
     wanted: list[np.ndarray],
     megabytes: float | None,
 ) -> dict[str, Any]:
+    """One row of the table: shares that the judge finds right, and PSNR to what is wanted."""
     judge = load_judge(EMBEDDED / "judge.safetensors")
     said = [ask(judge, torch.from_numpy(each).permute(0, 3, 1, 2) / 255) for each in drawn]
     classes = [prompt.split()[2] for prompt in work[0][1]]
@@ -121,11 +123,11 @@ def main(
     work = tasks(pairs, images)
     torch.set_num_threads(threads)
     wanted = by_torch(work)
-    rows = [judged("torch, float32", work, wanted, wanted, None)]
+    rows = [judged("torch, float32", work, wanted, wanted=wanted, megabytes=None)]
     for folder in exported:
         size = sum(size for size, _ in read_manifest(folder).files.values()) / 1e6
         drawn, _ = alone(by_export, work, folder, threads)
-        rows.append(judged(folder.name, work, drawn, wanted, size))
+        rows.append(judged(folder.name, work, drawn, wanted=wanted, megabytes=size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
     publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.formats import FORMATS, FormatName
 from lorarar.artefacts.pipeline import read_manifest
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
@@ -30,7 +30,10 @@ from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPT = "a votol cup on grass in neon style"
-EXPORTS = {"onnx": ("none", "int8", "int4"), "executorch": ("none", "int8")}
+EXPORTS: dict[FormatName, tuple[str, ...]] = {
+    "onnx": ("none", "int8", "int4"),
+    "executorch": ("none", "int8"),
+}
 SWAPS = 9
 STEPS = "first_step_ms", "step_ms", "step_with_lora_ms"
 COLUMNS = "name", "load_ms", *STEPS, "swap_ms", "pair_ms", "peak_mb"
@@ -81,7 +84,8 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
         pipeline.load_lora(lora)
         pipeline.generate(PROMPT, steps=2)
         clock = Clock()
-        pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
+        for _ in pipeline.steps(PROMPT, steps=setting.steps):
+            clock()
         row |= {"first_step_ms": clock.first(), name: clock.step()}
 
     def swap(number: int) -> None:

@@ -54,9 +54,9 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
         DDPMScheduler(),
         content,
         style,
-        examples,
-        lambda: ended.append(time.perf_counter()),
-        steps,
+        examples=examples,
+        after_step=lambda: ended.append(time.perf_counter()),
+        steps=steps,
     )
     times = [(after - before) * 1e3 for before, after in pairwise(ended)]
     parameters = sum(weight.numel() for weight in unet.parameters()) / 1e6

@@ -1,16 +1,16 @@
 """Compare an exported Core ML pipeline with torch, on macOS.
 
-Every stage of the folder answers seeded random inputs, and so does torch in float32. Core ML
+Every stage of the folder runs on seeded random inputs, and so does torch in float32. Core ML
 predicts on macOS only, and the authors have not run this yet.
 """
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
 if __name__ == "__main__":  # run by path, this folder's packages would hide the libraries
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import numpy as np
 import torch
@@ -26,15 +26,15 @@ from lorarar.export.report import console
 from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of
 
-# Relative errors that fail a check of one answer to random inputs and factors.
-TOLERANCES = {"fp16": 2e-2, "int8": 1e-1, "palette6": 2e-1, "palette4": 5e-1}
+# Relative errors that fail a check of one output, of random inputs and factors.
+TOLERANCES: dict[str, float] = {"fp16": 2e-2, "int8": 1e-1, "palette6": 2e-1, "palette4": 5e-1}
 
 
 def check(
     folder: Annotated[Path, typer.Argument(help="an exported pipeline")],
     model: Annotated[str, typer.Option(help="what it was exported from, as with to_coreml")],
 ) -> None:
-    """Compare each stage's answers with torch's; fails if one is too far off."""
+    """Compare each stage's outputs with torch's; fails if an error is more than the tolerance."""
     if sys.platform != "darwin":
         raise LorararError(f"{folder}: Core ML predicts on macOS only; run this script there")
     pipeline = read_manifest(folder)
@@ -58,5 +58,4 @@ def check(
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(check)

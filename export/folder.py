@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, FormatName
 from lorarar.artefacts.pipeline import PipelineManifest, Stage, hash_files
 from lorarar.bases import base_of
 from lorarar.errors import LorararError
@@ -30,6 +30,8 @@ class PartReport:
 
 @dataclass(frozen=True)
 class PipelineReport:
+    """An exported folder: its size, what its export took, and what else is to be said of it."""
+
     path: Path
     parts: list[PartReport]
     megabytes: float
@@ -55,43 +57,47 @@ def copy_rest(model: Model, folder: Path) -> None:
 def write_manifest(
     model: Model,
     folder: Path,
-    engine: str,
-    quantize: str,
     parts: dict[str, list[Stage]],
+    *,
+    engine: FormatName,
+    quantize: str,
     slot_dtype: str,
     side: int,
     merger: str | None,
     pairs: bool = False,
 ) -> None:
-    """Describe a filled folder in its `lorarar.json`, with the hash of every file."""
+    """Describe a filled folder in its `lorarar.json`, with the hash of every file.
+
+    parts: the programs of each; the rest: see `PipelineManifest`.
+    """
     unet, vae = model.config("unet"), model.config("vae")
     index = json.loads((model.folder / "model_index.json").read_bytes())
     encoders = {name: model.config(name) for name in ENCODERS}
     base = base_of(
         {layer: shape for stage in parts["unet"] for layer, shape in stage.layers.items()}
     )
-    assert base is not None  # slots_of has refused all others
+    assert base is not None  # unet_slots has refused all others
     PipelineManifest(
-        engine,
-        quantize,
-        base,
-        model.identity,
-        slot_dtype,
-        pairs,
-        LARGEST_RANK,
-        encoders["text_encoder"]["max_position_embeddings"],
-        {
+        engine=engine,
+        quantize=quantize,
+        base=base,
+        identity=model.identity,
+        slot_dtype=slot_dtype,
+        pairs=pairs,
+        rank=LARGEST_RANK,
+        tokens=encoders["text_encoder"]["max_position_embeddings"],
+        penultimate={
             name: f"hidden_states.{config['num_hidden_layers'] - 1}"
             for name, config in encoders.items()
         },
-        index.get("force_zeros_for_empty_prompt", True),
-        unet["in_channels"],
-        side,
-        pixels_per_latent(model),
-        vae["scaling_factor"],
-        parts,
-        merger,
-        hash_files(folder),
+        zeros_for_empty=index.get("force_zeros_for_empty_prompt", True),
+        channels=unet["in_channels"],
+        side=side,
+        pixels=pixels_per_latent(model),
+        scaling=vae["scaling_factor"],
+        parts=parts,
+        merger=merger,
+        files=hash_files(folder),
     ).save(folder)
 
 
@@ -109,6 +115,7 @@ def check_disk(path: Path, wanted: int) -> None:
 
 
 def show_pipeline(report: PipelineReport) -> None:
+    """Print a table of the parts, the size, the time and the notes."""
     table = Table("part", "MB", "relative error")
     for part in report.parts:
         error = "not run" if part.error is None else f"{part.error:.1e}"

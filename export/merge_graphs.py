@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, Hypernet
 
@@ -20,9 +20,9 @@ class Weight(nn.Module):
     values: Tensor
     scale: Tensor | None
 
-    def __init__(self, values: np.ndarray, dtype: str):
+    def __init__(self, values: np.ndarray, dtype: Dtype):
         super().__init__()
-        weight = torch.from_numpy(np.ascontiguousarray(values))
+        weight = torch.from_numpy(np.array(values, order="C"))  # a copy, as files are mapped
         if dtype == "int8":
             scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
             self.register_buffer("values", (weight / scale).round().to(torch.int8))
@@ -58,7 +58,7 @@ class MergeGraph(nn.Module):
         out_weight, out_bias = hypernet.output
         shift = out_weight @ bias + out_bias
         self.register_buffer("floor", torch.from_numpy(-bias)[None, :, None])
-        self.register_buffer("out_weight", torch.from_numpy(out_weight)[None])
+        self.register_buffer("out_weight", torch.tensor(out_weight)[None])
         self.register_buffer("out_bias", torch.from_numpy(shift)[None, :, None])
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -128,14 +128,14 @@ def example_inputs(
     return arrays
 
 
-def dynamic_shapes(manifest: MergerManifest, name: str) -> list[dict]:
+def dynamic_shapes(manifest: MergerManifest, name: str) -> list[dict[int, torch.export.Dim]]:
     """Map each of a graph's inputs, in order, to its dynamic dimensions (axis -> dimension)."""
     form, _ = manifest.graphs()[name]
     columns = torch.export.Dim(f"{name}_columns", min=2, max=LARGEST_IN)
-    shapes: list[dict] = []
+    shapes: list[dict[int, torch.export.Dim]] = []
     for role in ROLES:
         rank = torch.export.Dim(f"{name}_rank_{role}", min=1, max=LARGEST_RANK)
-        axes = {
+        axes: dict[str, dict[int, torch.export.Dim]] = {
             "up": {1: rank},
             "projected": {1: rank},
             "down": {0: rank, 1: columns},

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 
 from lorarar import embedded
-from lorarar.artefacts.formats import FORMATS, FormatName
+from lorarar.artefacts.formats import FORMATS, Dtype, FormatName
 from lorarar.errors import LorararError
-from lorarar.export.report import TOLERANCES, ExportReport, console, show
+from lorarar.export.report import ExportReport, console, show
 from lorarar.hypernet import Hypernet, load_hypernet
 
 ModelName = Annotated[
@@ -25,7 +25,7 @@ HypernetPath = Annotated[
 ]
 Output = Annotated[Path | None, typer.Option("--output", "-o")]
 Side = Annotated[int, typer.Option(help="of the latents; 0: the model's own")]
-Dtype = Annotated[str, typer.Option(help=f"of the hypernetwork; one of {', '.join(TOLERANCES)}")]
+MergerDtype = Annotated[Dtype, typer.Option(help="of the hypernetwork")]
 Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 OF_A_MODEL = ("quantize", "psnr", "delegate", "side")
 OF_A_HYPERNET_ALONE = ("dtype",)
@@ -40,7 +40,7 @@ def export(
     quantize: str,
     hypernet: Path | None,
     output: Path | None,
-    dtype: str,
+    dtype: Dtype,
     force: bool,
     **options: Any,
 ) -> None:
@@ -118,7 +118,7 @@ def export_folder(
 
 
 def export_hypernet(
-    name: FormatName, hypernet: Hypernet, path: Path, dtype: str, *, force: bool = False
+    name: FormatName, hypernet: Hypernet, path: Path, dtype: Dtype, *, force: bool = False
 ) -> ExportReport:
     """Write an exported hypernetwork; see the `export_hypernet` of a format's module."""
     module = import_module(f"lorarar.export.{name}.hypernet")

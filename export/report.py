@@ -13,7 +13,7 @@ from lorarar.errors import LorararError
 from lorarar.export.merge_graphs import example_inputs
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.numeric import widen
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import RunGraph
 
 # Relative errors that fail an export; int8 rounds the input weights to 1/254 of a row's largest.
 TOLERANCES = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
@@ -57,7 +57,9 @@ def expected(hypernet: Hypernet, form: str, width: int, side_inputs: list[list])
     return hypernet.read_out(form, width, features[0] + features[1])
 
 
-def verify(run: Run, hypernet: Hypernet, manifest: MergerManifest, path: Path) -> list[GraphReport]:
+def verify(
+    run: RunGraph, hypernet: Hypernet, manifest: MergerManifest, path: Path
+) -> list[GraphReport]:
     """Run each graph on drawn inputs of unequal ranks and compare it with numpy.
 
     Raises LorararError if an error exceeds the dtype's tolerance.
@@ -77,7 +79,7 @@ def verify(run: Run, hypernet: Hypernet, manifest: MergerManifest, path: Path) -
     return reports
 
 
-def _milliseconds(run: Run, name: str, arrays: list[np.ndarray]) -> float:
+def _milliseconds(run: RunGraph, name: str, arrays: list[np.ndarray]) -> float:
     times = []
     for _ in range(TIMED_RUNS):
         started = time.perf_counter()
@@ -87,11 +89,13 @@ def _milliseconds(run: Run, name: str, arrays: list[np.ndarray]) -> float:
 
 
 def size_in_megabytes(path: Path) -> float:
+    """Return the size of a file, or of all files below a folder."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
 def show(report: ExportReport) -> None:
+    """Print a table of the graphs, the size and the time."""
     if report.graphs:
         table = Table("graph", "relative error", "median ms")
         for graph in report.graphs:

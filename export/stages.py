@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from lorarar.bases import Shape
 from lorarar.errors import LorararError
+from lorarar.export.factors import example_factors
 from lorarar.export.parts import Part
-from lorarar.export.slots import example_factors
+from lorarar.export.slots import GivenFactors, SlottedLinear
 from lorarar.export.weights import Weights
 
 TEXT = "encoder_hidden_states"
@@ -30,11 +31,11 @@ def stages_of(whole: Part, attend: Callable[..., Tensor] | None = None) -> list[
     attend: a diffusers attention processor, their own if None.
     """
     slotted: Any = whole.module
-    bare = UNet2DConditionModel.from_config(slotted.unet.config)  # without the slots' hooks
-    bare.eval().requires_grad_(False)
+    # One of its own, as the stages change its layers.
+    unet = UNet2DConditionModel.from_config(slotted.unet.config).eval().requires_grad_(False)
     if attend:
-        bare.set_attn_processor(attend)
-    return unet_stages(bare, whole.weights, whole.inputs, whole.slots)
+        unet.set_attn_processor(attend)
+    return unet_stages(unet, whole.weights, whole.inputs, whole.slots)
 
 
 def unet_stages(
@@ -61,7 +62,17 @@ def unet_stages(
         with torch.no_grad():
             given = module(*examples.values(), *([factors] if own else []))
         values |= zip(gives, given, strict=True)
-        stages.append(Part(f"unet.{name}", module, "", weights, examples, gives, {}, own))
+        stages.append(
+            Part(
+                name=f"unet.{name}",
+                module=module,
+                core="",
+                weights=weights,
+                inputs=examples,
+                outputs=gives,
+                slots=own,
+            )
+        )
     return stages
 
 
@@ -80,10 +91,10 @@ class Stretch:
 
 
 def _modules(unet: Any, slots: Mapping[str, Shape]) -> Iterator[tuple[str, Any, list, list]]:
-    embed = Embed(unet)
+    embed = Embeddings(unet)
     yield "embed", embed, ["sample", "timestep", "text_embeds", "time_ids"], ["conv_in", "emb"]
     for stretch in _stretches(unet):
-        module = Run(unet, stretch, slots)
+        module = StretchOfUNet(unet, stretch, slots)
         sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": stretch.skip}
         takes = [sources[name] for name in module.takes]
         yield stretch.name, module, takes, list(stretch.gives.values())
@@ -121,7 +132,7 @@ def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str
         yield f"{name}.{index}", [f"{name}.{kind}.{index}" for kind in kinds], sampler
 
 
-class Embed(nn.Module):
+class Embeddings(nn.Module):
     """The latents' first convolution, and "emb", (1, time width)."""
 
     slots: tuple[str, ...] = ()
@@ -140,14 +151,14 @@ class Embed(nn.Module):
         return self.conv_in(sample), self.time_embedding(self.time_proj(timestep)) + pooled
 
 
-class Run(nn.Module):
+class StretchOfUNet(nn.Module):
     """A stretch of the UNet. takes: which of hidden, emb, text and skip come, in this order; a
     list of its slots' factors follows, if it has slots."""
 
     def __init__(self, unet: Any, stretch: Stretch, slots: Mapping[str, Shape]):
         super().__init__()
         self.stretch = stretch
-        self.given = _Given()
+        self.given = GivenFactors()
         for layer in stretch.layers:
             _graft(self, layer, unet.get_submodule(layer))
         kinds = {type(self.get_submodule(layer)) for layer in stretch.layers}
@@ -158,14 +169,12 @@ class Run(nn.Module):
         self.slots = [slot for slot in slots if slot.startswith(owners)]
         for slot in self.slots:
             projection: Any = self.get_submodule(slot)
-            self.set_submodule(slot, _Slot(projection, slot, self.given))
+            self.set_submodule(slot, SlottedLinear(projection, slot, self.given))
 
     def forward(self, *arguments: Any) -> tuple[Tensor, ...]:
         values = dict(zip(self.takes, arguments, strict=False))
         if self.slots:
-            factors = arguments[-1]
-            pairs = zip(factors[::2], factors[1::2], strict=True)
-            self.given.factors = dict(zip(self.slots, pairs, strict=True))
+            self.given.take(self.slots, arguments[-1])
         hidden = values["hidden"]
         if self.stretch.skip is not None:
             hidden = torch.cat([hidden, values.get("skip", hidden)], 1)
@@ -181,32 +190,6 @@ class Run(nn.Module):
             if layer in self.stretch.gives:
                 kept.append(hidden)
         return tuple(kept)
-
-
-class _Given:
-    """The factors by slot, during a call; a plain dictionary would be copied by torch.export."""
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-
-
-class _Slot(nn.Linear):
-    """A projection with its LoRA, whose factors are in `given` during a call.
-
-    No hook on the layer: ExecuTorch would take all that a Linear calls for parts of it. And
-    products in batches of one: XNNPACK takes those of two activations as bmm only.
-    """
-
-    def __init__(self, layer: nn.Linear, name: str, given: _Given):
-        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, "meta")
-        self.weight, self.bias = layer.weight, layer.bias
-        self.name, self.given = name, given
-
-    def forward(self, input: Tensor) -> Tensor:
-        down, up = (
-            factor.to(input.dtype).reshape(1, *factor.shape).mT
-            for factor in self.given.factors[self.name]
-        )
-        return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
 
 
 def _graft(root: nn.Module, path: str, layer: nn.Module) -> None:

@@ -1,11 +1,11 @@
 """Export to Core ML: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 
-if __name__ == "__main__":  # run by path, this folder's `coreml` would be found before the library
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+if __name__ == "__main__":  # run by path, this folder's `coreml` would hide the library
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import typer
 
@@ -22,7 +22,7 @@ def main(
     side: options.Side = 0,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""
@@ -41,5 +41,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(main)

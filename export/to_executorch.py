@@ -1,14 +1,12 @@
 """Export to ExecuTorch: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
-if (
-    __name__ == "__main__"
-):  # run by path, this folder's `executorch` would be found before the library
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+if __name__ == "__main__":  # run by path, this folder's `executorch` would hide the library
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import typer
 
@@ -26,7 +24,7 @@ def main(
     side: options.Side = 0,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""
@@ -46,5 +44,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(main)

@@ -1,12 +1,12 @@
 """Export to ONNX: a whole pipeline with --model, else the hypernetwork alone."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Annotated
 
-if __name__ == "__main__":  # run by path, this folder's `onnx` would be found before the library
-    sys.path[:] = [place for place in sys.path if Path(place) != Path(__file__).parent]
+if __name__ == "__main__":  # run by path, this folder's `onnx` would hide the library
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 
 import typer
 
@@ -26,7 +26,7 @@ def main(
     ] = None,
     hypernet: options.HypernetPath = None,
     output: options.Output = None,
-    dtype: options.Dtype = "fp32",
+    dtype: options.MergerDtype = "fp32",
     force: options.Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
@@ -45,5 +45,4 @@ def main(
 
 
 if __name__ == "__main__":
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     run_script(main)

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from lorarar.errors import LorararError, printable
+from lorarar.quiet import silence_libraries
 
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
@@ -24,6 +25,7 @@ def run_app(app: typer.Typer) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    silence_libraries()
     try:
         app()
     except LorararError as error:

@@ -66,6 +66,7 @@ class Deferred:
 
     @property
     def ndim(self) -> int:
+        """Number of axes."""
         return len(self.shape)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
@@ -144,6 +145,11 @@ def write_safetensors(
 def dump_safetensors(
     file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]
 ) -> None:
+    """Write a safetensors file, a few tensors at a time, those of wide dtypes first.
+
+    Raises LorararError if a tensor that is computed meanwhile is not of the shape and dtype that
+    it announced.
+    """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)  # keeps alignment
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     offset = 0

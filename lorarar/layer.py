@@ -26,6 +26,7 @@ class Layer(NamedTuple):
 
     @property
     def rank(self) -> int:
+        """Columns of up and rows of down."""
         return self.down.shape[0]
 
     @property

@@ -74,6 +74,11 @@ def load_lora(path: str | Path) -> Lora:
     (`lorarar export-adapter`). Weights stay on disk until they are used.
 
     Raises LorararError for bad files, LoRAs that are not plain and LoRAs of another base.
+
+    >>> from lorarar.embedded import LORAS
+    >>> lora = load_lora(LORAS / "votol.safetensors")
+    >>> lora.base, len(lora.layers)
+    ('mini', 56)
     """
     named = read_layers(Path(path))
     layers = {}

@@ -26,6 +26,12 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
 
     Raises LorararError if the LoRAs' shapes differ, if weights are NaN or infinite, or if the
     hypernetwork fits another base or is not the one that a LoRA was prepared for.
+
+    >>> from lorarar.standin import standin_lora
+    >>> content, style = (standin_lora("koala-700m", rank=2, seed=seed) for seed in (1, 2))
+    >>> m = coefficients(content, style, Hypernet.random(hidden=8))
+    >>> m["unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"].shape
+    (2, 640)
     """
     pair = {"content": content, "style": style}
     for role, lora in pair.items():
@@ -117,6 +123,12 @@ def weighted_sum(
 
     Raises LorararError if the LoRAs' shapes differ; reading a factor raises it if the inputs hold
     NaN or if the result overflows its dtype.
+
+    >>> from lorarar.standin import standin_lora
+    >>> content, style = (standin_lora("koala-700m", rank=2, seed=seed) for seed in (1, 2))
+    >>> summed = weighted_sum(content, style, m={}, style_scale=0.5)
+    >>> {layer.rank for layer in summed.layers.values()}
+    {4}
     """
     layers = {}
     for name in content.layers | style.layers:
@@ -149,6 +161,11 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     """Return the best LoRA of at most `rank`, and its relative Frobenius error over all layers.
 
     QR of both factors and an SVD of the (r, r) core; never an SVD of dW.
+
+    >>> from lorarar.standin import standin_lora
+    >>> smaller, error = reduce_rank(standin_lora("koala-700m", rank=4, seed=0), rank=2)
+    >>> {layer.rank for layer in smaller.layers.values()}, 0 < error < 1
+    ({2}, True)
     """
     layers, lost, total = {}, 0.0, 0.0
     for name, layer in lora.layers.items():

@@ -12,8 +12,8 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.lora_source import weights_file
 from lorarar.merge import reduce_rank
-from lorarar.methods import merge
-from lorarar.save import LAYOUTS, save_lora, usual_layout
+from lorarar.methods import MethodName, merge
+from lorarar.save import LAYOUTS, Layout, save_lora, usual_layout
 
 
 @dataclass(frozen=True)
@@ -31,18 +31,17 @@ def merge_files(
     content: Path,
     style: Path,
     output: Path,
-    hypernet: Path | None = None,
     *,
-    method: str = "lorarar",
+    hypernet: Path | None = None,
+    method: MethodName = "lorarar",
     rank: int | None = None,
-    layout: str | None = None,
+    layout: Layout | None = None,
     force: bool = False,
     **options: Any,
 ) -> MergeReport:
     """Merge `content` and `style` and write `output`, with the hashes of what went in.
 
-    method, options: see `lorarar.methods`; layout: see `save_lora`, by default `usual_layout`;
-    rank: reduce to this rank.
+    method, options: see `lorarar.methods`; layout: see `save_lora`; rank: reduce to this rank.
 
     Raises LorararError for bad input; then nothing is written.
     """
@@ -50,7 +49,7 @@ def merge_files(
     refuse_existing(output, force)
     if layout not in (None, *LAYOUTS):
         raise LorararError(f"layout '{layout}' is unknown; use one of {', '.join(LAYOUTS)}")
-    inputs = {"content": content, "style": style}
+    inputs: dict[str, Path] = {"content": content, "style": style}
     if hypernet:
         inputs["hypernet"] = hypernet
     pair = load_lora(content), load_lora(style)

@@ -5,17 +5,19 @@ The first layer is linear, so its input for a pair is a sum of one feature per L
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.hypernet import ROLES, Hypernet
+from lorarar.hypernet import ROLES, Hypernet, Role
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 
-LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
+Level = Literal["small", "full-fp32", "full-fp16", "full-int8"]
+LEVELS: dict[Level, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
     "small": (False, np.dtype(np.float16)),
     "full-fp32": (True, np.dtype(np.float32)),
     "full-fp16": (True, np.dtype(np.float16)),
@@ -23,7 +25,7 @@ LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down alread
 }
 
 
-def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16") -> Lora:
+def prepare(lora: Lora, hypernet: Hypernet, role: Role, level: Level = "full-fp16") -> Lora:
     """Return `lora` with its features for merging as `role` ("content" or "style") kept.
 
     level: "small" keeps scale * W_role @ up, (hidden, rank) float16 per predicted layer;
@@ -32,6 +34,12 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
 
     Raises LorararError for an unknown role or level, if the hypernetwork fits another base, or
     if a feature overflows float16.
+
+    >>> from lorarar.standin import standin_lora
+    >>> lora, hypernet = standin_lora("koala-700m", rank=2, seed=0), Hypernet.random(hidden=8)
+    >>> prepared = prepare(lora, hypernet, "content", level="small").prepared
+    >>> prepared.role, prepared.error < 1e-3
+    ('content', True)
     """
     if role not in ROLES or level not in LEVELS:
         raise LorararError(

@@ -38,7 +38,9 @@ OUTDATED = {  # what an input file says of its own layout, its alphas and the te
 OLDER = ("lora_linear_layer.down", "lora_linear_layer.up")
 
 
-def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bool = False) -> None:
+def save_lora(
+    lora: Lora, path: str | Path, layout: Layout = "diffusers", force: bool = False
+) -> None:
     """Write a LoRA, its dtype kept, its layers computed as they go out.
 
     layout: "diffusers" (canonical: diffusers names, `lora_A` / `lora_B`, scales folded in), "kohya"
@@ -47,6 +49,11 @@ def save_lora(lora: Lora, path: str | Path, layout: str = "diffusers", force: bo
 
     Raises LorararError if the path exists (without `force`) or cannot be written, if the scaled
     weights do not fit the dtype, if the layout is unknown, or if it has no name for a layer.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from lorarar.standin import standin_lora
+    >>> with TemporaryDirectory() as folder:
+    ...     save_lora(standin_lora("koala-700m", rank=2, seed=0), f"{folder}/random.safetensors")
     """
     path = Path(path)
     if layout == "peft":

@@ -30,6 +30,7 @@ PEFT = re.compile(
 
 
 def kind_of(name: str) -> str:
+    """Name the kind of a layer, as in `KINDS`."""
     return next((kind for kind, form in KINDS.items() if re.match(form, name)), "other")
 
 

@@ -21,13 +21,16 @@ def load_merger(
 
     Raises LorararError if the backend is unknown, not installed or cannot run here, or if the
     file is missing, damaged, or of a newer format.
+
+    >>> merger = load_merger(artefact, backend="onnxruntime", threads=1)
+    >>> merger.manifest.dtype
+    'fp16'
     """
-    load = load_backend(backend).load
+    engine = load_backend(backend)
     path = Path(path)
     if not path.exists():
         raise LorararError(f"{path}: does not exist; export it with: python export/to_*.py")
-    manifest, run, workers = load(path, threads or cores())
-    return Merger(manifest, run, workers, str(path))
+    return Merger.open(path, engine, threads or cores())
 
 
 __all__ = ["BACKENDS", "Merger", "load_merger"]

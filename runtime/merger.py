@@ -9,12 +9,13 @@ from lorarar.artefacts.merger import MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.hypernet import ROLES, add_offset, is_predicted
-from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
+from lorarar.lora import Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients, predicted_layers, weighted_sum
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import Backend, RunGraph
+from lorarar.runtime.slots import scaled_up
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,19 @@ class Merger:
     """
 
     manifest: MergerManifest
-    run: Run
+    run: RunGraph
     workers: int
     source: str
+
+    @classmethod
+    def open(cls, path: Path, backend: Backend, threads: int) -> "Merger":
+        """Open an artefact by the engine that it was exported for.
+
+        Raises LorararError if the engine cannot run here, or if the file is damaged or of a newer
+        format.
+        """
+        manifest, run, workers = backend.load(path, threads)
+        return cls(manifest, run, workers, str(path))
 
     def merge(
         self,
@@ -41,10 +52,14 @@ class Merger:
         content, style: LoRAs, or paths of their files, plain or prepared.
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
+
+        >>> from lorarar.runtime import load_merger
+        >>> merged = load_merger(artefact).merge(content, style)
+        >>> sum(layer.rank for layer in merged.layers.values()) > 0
+        True
         """
         one, other = (
-            side if isinstance(side, Lora) else load_lora(side)
-            for side in (content, style)
+            side if isinstance(side, Lora) else load_lora(side) for side in (content, style)
         )
         return weighted_sum(one, other, self.coefficients(one, other), content_scale, style_scale)
 
@@ -62,16 +77,15 @@ class Merger:
         form = self._form(content, style)
 
         def predict(name: str) -> np.ndarray:
-            width, columns = (content if name in content.layers else style).layers[name].shape
+            shape = (content if name in content.layers else style).layers[name].shape
+            width = shape[0]
             if width not in self.manifest.widths:
                 raise LorararError(
                     f"{self.source}: layer '{name}' has out width {width}, but this artefact knows "
                     f"{self.manifest.widths}; export a hypernetwork for this base model"
                 )
             arrays = [
-                array
-                for role in ROLES
-                for array in self._inputs(name, pair[role], form, width, columns)
+                array for role in ROLES for array in self._inputs(name, pair[role], form, shape)
             ]
             m = self.run(f"{form}_{width}", arrays)
             m = add_offset(m, name, self.manifest.layer_offsets, self.source)
@@ -91,36 +105,31 @@ class Merger:
         taken = {"full-int8"} if self.manifest.dtype == "int8" else {"full-fp32", "full-fp16"}
         return "full" if levels <= taken else "factored"
 
-    def _inputs(
-        self, name: str, lora: Lora, form: str, width: int, columns: int
-    ) -> list[np.ndarray]:
-        layer = lora.layers.get(name)
+    def _inputs(self, name: str, lora: Lora, form: str, shape: tuple[int, int]) -> list[np.ndarray]:
+        """Return one side's inputs of a graph, for a layer of shape (out, in)."""
         dtypes = self.manifest.side_inputs(form)
+        layer = lora.layers.get(name)
         if layer is None:
+            out, width = shape
             shapes = {
-                "up": (width, 1),
+                "up": (out, 1),
                 "projected": (self.manifest.hidden, 1),
-                "down": (1, columns),
-                "features": (self.manifest.hidden, columns),
+                "down": (1, width),
+                "features": (self.manifest.hidden, width),
                 "scales": (self.manifest.hidden, 1),
             }
             return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
-        kept = kept_feature(name, lora) if form != "factored" else None
-        parts: dict[str, Array | None] = {
-            "up": _scaled_up(layer),
-            "down": layer.down,
-            "projected": kept and kept.values,
-            "features": kept and kept.values,
-            "scales": kept and kept.scales,
-        }
+        parts: dict[str, Array] = {"down": layer.down}
+        if form == "factored":
+            parts["up"] = scaled_up(layer)
+        else:
+            kept = kept_feature(name, lora)
+            parts["projected"] = parts["features"] = kept.values
+            if kept.scales is not None:
+                parts["scales"] = kept.scales
         return [_as(parts[part], dtype) for part, dtype in dtypes.items()]
 
 
-def _scaled_up(layer: Layer) -> Array:
-    up = layer.up
-    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
-
-
-def _as(array: Array | None, dtype: np.dtype) -> np.ndarray:
+def _as(array: Array, dtype: np.dtype) -> np.ndarray:
     given = np.asarray(array)
     return given if given.dtype == dtype else narrow(widen(given), dtype)

@@ -1,7 +1,6 @@
-"""LoRAs as an exported UNet takes them: their factors by slot, in the export's dtype."""
+"""LoRAs as an exported UNet takes them: the factors of each projection's content and style slot."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,93 +13,131 @@ from lorarar.merge import Coefficients
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 
-Factors = dict[str, np.ndarray]
+Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
 
 
 def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
-    """Read a LoRA in any layout; its weights stay on disk.
+    """Read a LoRA, in any layout, that fits the slots; its weights stay on disk.
+
+    source: the exported folder, for messages.
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
     lora = load_lora(path)
+    _check_fit(lora, manifest, source)
     for name, layer in lora.layers.items():
-        _check(name, layer, lora, manifest, source)
         for factor in (layer.down, layer.up):
             refuse_bad_weights(np.asarray(factor), name, lora)
     return lora
 
 
 def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: int = 1) -> Factors:
-    """Map `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays.
+    """Return what goes into the content slots for one LoRA that draws alone.
 
-    alpha is folded into the latter. Layers that the LoRA lacks are left out, so cost nothing.
+    Maps `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays of the
+    export's dtype. alpha is folded into the latter. Layers that the LoRA lacks are left out, so
+    cost nothing. source: the exported folder, for messages.
 
     Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
     the export's limit, or if weights are not finite.
     """
-    return _by_layer(partial(_alone, lora), lora, manifest, source, workers)
+    _check_fit(lora, manifest, source)
+    dtype = np.dtype(manifest.slot_dtype)
+
+    @quietly
+    def both_factors(name: str) -> tuple[np.ndarray, np.ndarray]:
+        layer = lora.layers[name]
+        return (
+            _finite(layer.down, dtype, name, lora),
+            _finite(scaled_up(layer), dtype, name, lora),
+        )
+
+    widest = max(map(max, manifest.projections.values()))
+    made = side_by_side(both_factors, list(lora.layers), workers, widest)
+    factors: Factors = {}
+    for name, (down, up) in made.items():
+        down_input, up_input, _ = slot_inputs(_projection(name))
+        factors |= {down_input: down, up_input: up}
+    return factors
 
 
+@quietly
 def pair_factors(
     pair: Sequence[Lora],
     coefficients: Coefficients,
     scales: Sequence[float],
     manifest: PipelineManifest,
+    *,
     source: str,
 ) -> Factors:
-    """Map the inputs of slots that take pairs to arrays; see `pipeline_format.slot_inputs`.
+    """Return what goes into the content and style slots for two LoRAs that draw together.
 
-    pair, scales: content, then style, both as `open_lora` gives them. Factors stay where they are
-    if the export takes their dtype; alpha and scales are folded into m.
+    Maps the slots' inputs to arrays; see `lorarar.artefacts.pipeline.slot_inputs`. pair, scales:
+    content, then style, both as `open_lora` gives them; coefficients: of layers that a
+    hypernetwork covers, (2, in) float32. Factors stay where they are if the export takes their
+    dtype; alpha and scales are folded into m.
 
     Raises LorararError as `slot_factors` does, but does not look again for weights that are not
     finite.
     """
-    made: Factors = {}
+    dtype = np.dtype(manifest.slot_dtype)
+    factors: Factors = {}
     for side, (slot, lora, scale) in enumerate(zip(SLOTS, pair, scales, strict=True)):
-        m = {name: both[side] for name, both in coefficients.items()}
-        make = partial(_in_slot, lora, slot, m, scale)
-        made |= _by_layer(make, lora, manifest, source, workers=1)  # hardly anything is computed
-    return made
+        _check_fit(lora, manifest, source)
+        for name, layer in lora.layers.items():
+            down, up = (
+                np.asarray(factor) if factor.dtype == dtype else _finite(factor, dtype, name, lora)
+                for factor in (layer.down, layer.up)
+            )
+            columns = coefficients[name][side] if name in coefficients else np.ones(1, np.float32)
+            m = refuse_bad_weights(columns * np.float32(layer.scale * scale), name, lora)
+            inputs = slot_inputs(_projection(name), slot)
+            factors |= dict(zip(inputs, (down, up, m), strict=True))
+    return factors
 
 
-def _by_layer(
-    make: Callable[[np.dtype, str], Factors],
-    lora: Lora,
-    manifest: PipelineManifest,
-    source: str,
-    workers: int,
-) -> Factors:
+def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
+    """Return every factor of a stage, in its order, for engines that take all of them in one rank.
+
+    Shorter ones and those not given are filled up with zeros, to rank 1 at least.
+    """
+    rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
+    filled = {}
+    for layer, (out, width) in stage.layers.items():
+        down, up, _ = slot_inputs(layer)
+        filled[down] = _filled(given.get(down), (rank, width), dtype)
+        filled[up] = _filled(given.get(up), (out, rank), dtype)
+    return filled
+
+
+def scaled_up(layer: Layer) -> Array:
+    """Return a layer's up factor with alpha / rank folded in, (out, rank)."""
+    up = layer.up
+    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
+
+
+def _projection(name: str) -> str:
+    return name.removeprefix("unet.")
+
+
+def _check_fit(lora: Lora, manifest: PipelineManifest, source: str) -> None:
     for name, layer in lora.layers.items():
-        _check(name, layer, lora, manifest, source)
-    make_in_dtype = quietly(partial(make, np.dtype(manifest.slot_dtype)))
-    widest = max(map(max, manifest.projections.values()))
-    made = side_by_side(make_in_dtype, list(lora.layers), workers, widest)
-    return {key: factor for factors in made.values() for key, factor in factors.items()}
-
-
-def _alone(lora: Lora, dtype: np.dtype, name: str) -> Factors:
-    layer = lora.layers[name]
-    up = layer.up if layer.scale == 1 else widen(np.asarray(layer.up)) * np.float32(layer.scale)
-    down_name, up_name, _ = slot_inputs(name.removeprefix("unet."))
-    return {
-        down_name: _finite(layer.down, dtype, name, lora),
-        up_name: _finite(up, dtype, name, lora),
-    }
-
-
-def _in_slot(
-    lora: Lora, slot: str, m: Coefficients, scale: float, dtype: np.dtype, name: str
-) -> Factors:
-    layer = lora.layers[name]
-    down, up = (
-        np.asarray(factor) if factor.dtype == dtype else _finite(factor, dtype, name, lora)
-        for factor in (layer.down, layer.up)
-    )
-    scaled = m.get(name, np.ones(1, np.float32)) * np.float32(layer.scale * scale)
-    scaled = refuse_bad_weights(scaled, name, lora)
-    names = slot_inputs(name.removeprefix("unet."), slot)
-    return dict(zip(names, (down, up, scaled), strict=True))
+        slot = manifest.projections.get(_projection(name))
+        if slot is None or not name.startswith("unet."):
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has no slot in {source}, whose base is "
+                f"{manifest.base} and whose slots are the attention layers; give a LoRA of these"
+            )
+        if layer.shape != slot:
+            raise LorararError(
+                f"{lora.source}: layer '{name}' is {layer.shape[0]}x{layer.shape[1]}, but {source} "
+                f"({manifest.base}) has {slot[0]}x{slot[1]}; this LoRA is for another base model"
+            )
+        if layer.rank > manifest.rank:
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has rank {layer.rank}, but {source} takes "
+                f"{manifest.rank} at most; reduce it with: lorarar merge --rank"
+            )
 
 
 def _finite(factor: Array, dtype: np.dtype, name: str, lora: Lora) -> np.ndarray:
@@ -108,39 +145,6 @@ def _finite(factor: Array, dtype: np.dtype, name: str, lora: Lora) -> np.ndarray
     if given.dtype != dtype:
         given = narrow(widen(given), dtype)
     return refuse_bad_weights(given, name, lora)
-
-
-def _check(name: str, layer: Layer, lora: Lora, manifest: PipelineManifest, source: str) -> None:
-    slot = manifest.projections.get(name.removeprefix("unet."))
-    if slot is None or not name.startswith("unet."):
-        raise LorararError(
-            f"{lora.source}: layer '{name}' has no slot in {source}, whose base is {manifest.base}"
-            " and whose slots are the attention layers; give a LoRA of these"
-        )
-    if layer.shape != slot:
-        raise LorararError(
-            f"{lora.source}: layer '{name}' is {layer.shape[0]}x{layer.shape[1]}, but {source} "
-            f"({manifest.base}) has {slot[0]}x{slot[1]}; this LoRA is for another base model"
-        )
-    if layer.rank > manifest.rank:
-        raise LorararError(
-            f"{lora.source}: layer '{name}' has rank {layer.rank}, but {source} takes "
-            f"{manifest.rank} at most; reduce it with: lorarar merge --rank"
-        )
-
-
-def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
-    """Every factor of a stage, in its order, for engines that take all of them in one rank.
-
-    Shorter ones and those not given are filled up with zeros, to rank 1 at least.
-    """
-    rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
-    shapes = {
-        name: shape
-        for layer, (out, width) in stage.layers.items()
-        for name, shape in zip(slot_inputs(layer), ((rank, width), (out, rank)), strict=False)
-    }
-    return {name: _filled(given.get(name), shape, dtype) for name, shape in shapes.items()}
 
 
 def _filled(factor: np.ndarray | None, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:

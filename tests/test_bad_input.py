@@ -185,7 +185,7 @@ def test_pairs_of_different_bases_are_refused(tmp_path):
     net = tmp_path / "h.safetensors"
     save_hypernet(Hypernet.random((64,), hidden=4), net)
     with pytest.raises(LorararError, match=r"h\.safetensors.*1280.*\[64\]") as error:
-        merge_files(sdxl, sdxl, tmp_path / "out.safetensors", net)
+        merge_files(sdxl, sdxl, tmp_path / "out.safetensors", hypernet=net)
     line_of(error)
     assert not (tmp_path / "out.safetensors").exists()
 
@@ -202,7 +202,7 @@ def test_nan_and_infinite_weights_stop_every_method(tmp_path, value, method):
     save_hypernet(Hypernet.random(), net)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(LorararError, match=r"bad\.safetensors.*to_q.*NaN or infinite") as error:
-        merge_files(good, bad, tmp_path / "out.safetensors", net, method=method)
+        merge_files(good, bad, tmp_path / "out.safetensors", hypernet=net, method=method)
     line_of(error)
     assert sorted(tmp_path.iterdir()) == before
 

@@ -45,11 +45,14 @@ def test_costs_are_those_of_the_method():
     """SDXL at rank 64: 440 GFLOP dense, about 21 factored, 0.16 prepared (without sum and ReLU)."""
     hypernet = Hypernet.random()
     pair = [standin_lora("sdxl", 64, seed) for seed in (1, 2)]
-    flops = {form: cost(form, *pair, hypernet, 4).gflop for form in ("dense", "factored", "full")}
+    flops = {
+        form: cost(form, *pair, hypernet=hypernet, itemsize=4).gflop
+        for form in ("dense", "factored", "full")
+    }
     assert math.isclose(flops["dense"], 450, rel_tol=0.05)
     assert math.isclose(flops["factored"], 22, rel_tol=0.05)
     assert math.isclose(flops["full"], 0.25, rel_tol=0.1)
-    kept = cost("full", *pair, hypernet, 2).gigabytes
+    kept = cost("full", *pair, hypernet=hypernet, itemsize=2).gigabytes
     assert math.isclose(kept, 2 * 0.092 * 0.93, rel_tol=0.05)  # two LoRAs' features in fp16
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lorarar.artefacts.formats import LARGEST_RANK
 from lorarar.artefacts.pipeline import check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.export.coreml import pipeline as coreml_pipeline
@@ -24,9 +25,9 @@ from lorarar.export.coreml.check import (
 )
 from lorarar.export.coreml.convert import compress
 from lorarar.export.coreml.pipeline import PARTS, check_weights, export_pipeline
+from lorarar.export.factors import factor_names
 from lorarar.export.parts import BUILDERS, random_inputs
 from lorarar.export.report import size_in_megabytes
-from lorarar.export.slots import LARGEST_RANK, factor_names
 from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of
 from lorarar.runtime.backends import coreml
@@ -216,7 +217,7 @@ def test_a_large_unet_is_a_package_per_stage(exported, staged):
     assert staged.written[-1].outputs == ["out_sample"]
     layers = {name: shape for stage in staged.written for name, shape in stage.layers.items()}
     assert layers == exported.parts["unet"].slots
-    assert staged.report.notes[1].startswith("unet in 12 packages: weights off by ")
+    assert staged.report.notes[1].startswith("unet in 12 packages: weights' error ")
     assert len(staged.report.notes) == 2
 
 
@@ -263,7 +264,7 @@ def predicting(staged, monkeypatch):
                 name.replace("__", "."): torch.from_numpy(each).float()
                 for name, each in feeds.items()
             }
-            answers = self.part.loaded().answers(values)
+            answers = self.part.loaded().run(values)
             return {feature_name(name): answer.numpy() for name, answer in answers.items()}
 
     monkeypatch.setattr(ct.models, "MLModel", Answering)
@@ -287,7 +288,7 @@ def test_the_runtime_runs_stages_one_after_another(exported, staged, predicting,
         values |= coreml.open_stage(package, stage, 1)(values | factors)
     whole = exported.parts["unet"]
     whole.load()
-    wanted = whole.answers(staged.values)["out_sample"].numpy()
+    wanted = whole.run(staged.values)["out_sample"].numpy()
     assert np.linalg.norm(values["out_sample"] - wanted) < 1e-3 * np.linalg.norm(wanted)
 
 

@@ -1,5 +1,6 @@
 """What comes with the project: small enough, complete, and able to draw."""
 
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -16,12 +17,14 @@ from lorarar.artefacts.training import TrainingManifest, load_manifest
 from lorarar.benchmarks.pictures import Task, prompts_of
 from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import EMBEDDED
-from lorarar.mini import demo
+from lorarar.mini import demo, pictures
 from lorarar.mini.demo_exports import Export
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
 from lorarar.numeric import psnr
+from lorarar.quiet import native_stderr_silenced
+from lorarar.training import ziplora
 
 MEGABYTE = 1_000_000
 
@@ -100,6 +103,38 @@ def test_generate_draws_with_embedded_names(tmp_path, monkeypatch):
     assert whole.shape == (64, 64, 3) and not np.array_equal(whole, plain)
     assert 25 < psnr(rounded, whole) < 60
     assert run(monkeypatch, "generate", *pair, "-o", picture) == 1
+
+
+def test_ziplora_draws_the_images_that_it_needs(tmp_path, monkeypatch):
+    """As from a wheel: beside the embedded LoRAs are none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pictures, "FOLDERS", ("votol", "neon"))
+    monkeypatch.setattr(ziplora, "STEPS", 1)
+    pair = ("--content", "votol", "--style", "neon", "--prompt", "a votol cup in neon style")
+    options = ("--method", "ziplora", "--steps", 1, "-o", tmp_path / "zip.png")
+    assert run(monkeypatch, "generate", *pair, *options) == 0
+    assert imread(tmp_path / "zip.png").shape == (64, 64, 3)
+    assert not (EMBEDDED / "loras" / "images").exists()
+
+
+def test_commands_say_nothing_of_what_their_libraries_do():
+    """Loading diffusers and ExecuTorch says a dozen lines by itself."""
+    code = """
+from lorarar.quiet import silence_libraries
+silence_libraries()
+from lorarar.diffusion import pipeline
+from lorarar.runtime.backends import executorch
+executorch.use_threads(1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
+def test_only_what_is_written_meanwhile_is_dropped(capfd):
+    with native_stderr_silenced():
+        os.write(2, b"noise")
+    os.write(2, b"news")
+    assert capfd.readouterr().err == "news"
 
 
 def test_generate_names_a_lora_that_is_missing(tmp_path, monkeypatch, capsys):

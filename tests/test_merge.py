@@ -1,3 +1,5 @@
+from typing import get_args
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,6 +18,8 @@ from lorarar import (
     reduce_rank,
     weighted_sum,
 )
+from lorarar.methods import METHODS, MethodName
+from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.numeric import SMALL, all_finite, narrow, widen
 
 NAME = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -262,8 +266,8 @@ def test_prepared_for_another_role_or_hypernetwork_is_refused():
     hypernet = Hypernet.random((8,), hidden=4)
     with pytest.raises(LorararError, match="prepared as content"):
         coefficients(lora, prepare(lora, hypernet, "content"), hypernet)
+    other = Hypernet.random((8,), hidden=4, seed=1)
     with pytest.raises(LorararError, match="another hypernetwork"):
-        other = Hypernet.random((8,), hidden=4, seed=1)
         coefficients(prepare(lora, other, "content"), lora, hypernet)
     with pytest.raises(LorararError, match="level 'huge'"):
         prepare(lora, hypernet, "content", "huge")
@@ -300,3 +304,8 @@ def test_narrow_agrees_with_numpy_to_one_last_place(values):
     normal = finite & (np.abs(wanted) >= 2.0**-14)
     assert np.array_equal(found[normal], wanted[normal])
     assert np.abs(found[finite] - wanted[finite]).max(initial=0) <= 2.0**-24
+
+
+def test_the_names_of_methods_are_those_of_the_dictionary():
+    assert {*get_args(MethodName)} == {*METHODS}
+    assert {*get_args(FactoredName)} == {*FACTORED}

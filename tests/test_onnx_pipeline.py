@@ -17,7 +17,7 @@ from lorarar.errors import LorararError
 from lorarar.export.onnx import decompose, sensitivity
 from lorarar.export.onnx.adapter import export_adapter
 from lorarar.export.onnx.pipeline import export_pipeline
-from lorarar.export.rounding import quantise, restore
+from lorarar.export.onnx.quantise import dequantise, quantise
 from lorarar.export.source import open_model
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Layer, load_lora
@@ -150,7 +150,7 @@ def in_float32(path):
 
 
 @pytest.mark.parametrize(("quantize", "bound"), [("none", 1e-5), ("int8", 0.1)])
-def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, bound):
+def test_a_pair_in_its_slots_equals_the_merged_lora(exported, inputs, quantize, bound):
     """With a layer that only one of both has, with alphas, and with scales."""
     content, style = map(in_float32, PAIR)
     first, *others = style.layers
@@ -159,7 +159,7 @@ def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, 
     assert first in m
     pipeline = read_manifest(exported[quantize])
     merged = slot_factors(weighted_sum(content, style, m, *scales), pipeline, "x")
-    slotted = pair_factors((content, style), m, scales, pipeline, "x")
+    slotted = pair_factors((content, style), m, scales, pipeline, source="x")
     run = session(exported[quantize]).run
     none, found, wanted = (run(None, inputs | each)[0] for each in ({}, slotted, merged))
     assert relative(found - none, wanted - none) < bound
@@ -212,23 +212,20 @@ def test_optimum_loads_the_folder_and_draws_as_torch(exported):
 
 
 @pytest.mark.parametrize(
-    "function, decomposed",
+    ("function", "decomposed"),
     [
         (lambda x: torch.relu(x) @ x, False),
         (lambda x: x.clone().masked_fill_(x < 0, 0) @ x, True),  # writes to its input
         (lambda x: torch.special.log_ndtr(x), True),  # unknown to ONNX
     ],
 )
-def test_only_graphs_that_need_it_are_decomposed(function, decomposed, monkeypatch):
+def test_only_graphs_that_need_it_are_decomposed(function, decomposed):
     class Module(torch.nn.Module):
         def forward(self, x):
             return function(x)
 
     program = torch.export.export(Module(), (torch.randn(4, 4),))
-    calls = []
-    monkeypatch.setattr(decompose, "decompose", lambda *given: calls.append(given))
-    decompose.decompose_if_needed(program, ONNXRegistry.from_torchlib())
-    assert bool(calls) == decomposed
+    assert decompose.needs_decomposing(program, ONNXRegistry.from_torchlib()) == decomposed
 
 
 def test_numbers_stand_for_close_weights():
@@ -236,18 +233,19 @@ def test_numbers_stand_for_close_weights():
     weight[3] = 0
     for bits, bound in ((8, 0.01), (4, 0.12)):
         numbers, scales = quantise(weight, bits)
-        assert relative(restore(numbers, scales, bits, 160), weight) < bound
+        assert relative(dequantise(numbers, scales, bits, 160), weight) < bound
 
 
 def test_the_layers_that_pictures_feel_most_stay_wider(monkeypatch):
-    for name, value in {"PROMPTS": PROMPTS[:1], "STEPS": 2, "TIMES": (500,)}.items():
+    for name, value in {"PROMPTS": PROMPTS[:1], "STEPS": 2, "TIMESTEPS": (500,)}.items():
         monkeypatch.setattr(sensitivity, name, value)
     with open_model("mini", None) as model:
-        few, many = (sensitivity.widen_until(model, wanted, "int8") for wanted in (45, 60))
+        few, many = (sensitivity.choose_wider_layers(model, wanted, "int8") for wanted in (45, 60))
         assert set(few.values()) == set(many.values()) == {"fp16"}
-        assert 0 < len(few) < len(many) and few.keys() < many.keys()
+        assert 0 < len(few) < len(many)
+        assert few.keys() < many.keys()
         with pytest.raises(LorararError, match="all that int8 everywhere reaches"):
-            sensitivity.widen_until(model, 90, "int4")
+            sensitivity.choose_wider_layers(model, 90, "int4")
 
 
 @pytest.fixture

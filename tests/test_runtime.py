@@ -28,7 +28,7 @@ from lorarar import (
 from lorarar.artefacts.formats import FORMAT_OF, FORMATS
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export import to_coreml, to_executorch, to_onnx
-from lorarar.export.coreml.hypernet import check_spec
+from lorarar.export.coreml.hypernet import check_functions
 from lorarar.export.options import export_hypernet
 from lorarar.export.report import verify
 from lorarar.runtime import load_merger
@@ -326,7 +326,7 @@ def test_core_ml_packages_have_the_manifest_s_functions_and_ranges(dtype, tmp_pa
     manifest = MergerManifest.of(HYPERNET, dtype)
     assert json.loads(package.user_defined_metadata["manifest"]) == json.loads(manifest.to_json())
     spec = package.get_spec()
-    check_spec(spec, manifest, path)
+    check_functions(spec, manifest, path)
     assert spec.specificationVersion == 9  # iOS 18
     operations = {
         operation.type
@@ -338,7 +338,7 @@ def test_core_ml_packages_have_the_manifest_s_functions_and_ranges(dtype, tmp_pa
     assert load_merger(path, "coreml").manifest == manifest
     del spec.description.functions[0]
     with pytest.raises(LorararError, match="functions"):
-        check_spec(spec, manifest, path)
+        check_functions(spec, manifest, path)
 
 
 def test_core_ml_refuses_int8_in_one_line(tmp_path):

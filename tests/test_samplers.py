@@ -9,7 +9,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, EulerDiscreteScheduler, LCMScheduler
 
 from lorarar.errors import LorararError
-from lorarar.runtime.samplers import SCHEDULERS, Diffusion
+from lorarar.runtime.samplers import SAMPLERS, NoiseSchedule
 
 CONFIG = {
     "beta_start": 0.00085,
@@ -29,13 +29,13 @@ SHAPE = (1, 4, 8, 8)
 SOURCE = Path("scheduler_config.json")
 
 
-def answer(sample, time):
+def output_of(sample, time):
     """Stands for the UNet: smooth, bounded, and different at each time."""
     return np.tanh(sample * 1.3 + np.float32(np.sin(time / 90))).astype(np.float32)
 
 
 class Recorder:
-    """Answers as the UNet, and keeps what it was asked: the state before each step."""
+    """Stands for the UNet, and keeps what it was asked: the state before each step."""
 
     def __init__(self):
         self.samples, self.times = [], []
@@ -43,15 +43,17 @@ class Recorder:
     def __call__(self, sample, time):
         self.samples.append(sample)
         self.times.append(float(time))
-        return answer(sample, float(time))
+        return output_of(sample, float(time))
 
 
 def sample_here(name, config, steps):
     noise = np.random.default_rng(0).standard_normal(SHAPE, np.float32)
     generator = torch.Generator().manual_seed(0)
-    diffusion, asked = Diffusion.read(config, SOURCE), Recorder()
+    schedule, asked = NoiseSchedule.from_config(config, SOURCE), Recorder()
     draw = partial(torch.randn, generator=generator)
-    states = SCHEDULERS[name](asked, noise, diffusion, steps, lambda shape: draw(shape).numpy())
+    states = SAMPLERS[name](
+        asked, noise, schedule, steps, draw_noise=lambda shape: draw(shape).numpy()
+    )
     return list(states), asked
 
 
@@ -111,8 +113,8 @@ def test_trailing_steps_are_as_many_as_asked_where_rounding_would_add_one(name):
 
 def test_a_trajectory_can_be_left_at_any_step():
     noise = np.zeros(SHAPE, np.float32)
-    diffusion, asked = Diffusion.read(CONFIG, SOURCE), Recorder()
-    next(SCHEDULERS["euler"](asked, noise, diffusion, 20, None))
+    schedule, asked = NoiseSchedule.from_config(CONFIG, SOURCE), Recorder()
+    next(SAMPLERS["euler"](asked, noise, schedule, 20, draw_noise=None))
     assert len(asked.times) == 1
 
 
@@ -136,13 +138,13 @@ def test_a_trajectory_can_be_left_at_any_step():
 )
 def test_what_is_not_supported_is_named(change, said):
     with pytest.raises(LorararError, match=said):
-        Diffusion.read(CONFIG | change, SOURCE)
+        NoiseSchedule.from_config(CONFIG | change, SOURCE)
 
 
 def test_a_missing_spacing_is_not_guessed():
     config = {name: value for name, value in CONFIG.items() if name != "timestep_spacing"}
     with pytest.raises(LorararError, match=r"scheduler_config.json.*timestep_spacing"):
-        Diffusion.read(config, SOURCE)
+        NoiseSchedule.from_config(config, SOURCE)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +152,8 @@ def test_a_missing_spacing_is_not_guessed():
     [("euler", 0, 999), ("dpm++2m", 1000, 999), ("lcm", 51, 50), ("lcm", -1, 50)],
 )
 def test_steps_have_limits(name, steps, limit):
-    diffusion = Diffusion.read(CONFIG, SOURCE)
+    schedule = NoiseSchedule.from_config(CONFIG, SOURCE)
     with pytest.raises(LorararError, match=f"steps {steps}: .*1 to {limit}"):
-        next(SCHEDULERS[name](answer, np.zeros(SHAPE, np.float32), diffusion, steps, None))
+        next(
+            SAMPLERS[name](output_of, np.zeros(SHAPE, np.float32), schedule, steps, draw_noise=None)
+        )

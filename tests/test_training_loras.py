@@ -26,7 +26,7 @@ from lorarar.diffusion.pipeline import draw, load_onto, load_pipeline, put_lora
 from lorarar.diffusion.standin import standin_pipeline
 from lorarar.diffusion.two_loras import (
     PairedLinear,
-    attention_projections,
+    lora_shapes,
     pairs_of,
     torch_factors,
     use,
@@ -37,10 +37,11 @@ from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
 from lorarar.methods.options import PRECISIONS
 from lorarar.training.denoising import add_noise, snr_weights
-from lorarar.training.hypernet import TorchHypernet, train_hypernet
+from lorarar.training.hypernet import train_hypernet
 from lorarar.training.lora import load_prior
 from lorarar.training.many import train_many
 from lorarar.training.recipes import OBJECTIVES, HypernetRecipe, LoraRecipe
+from lorarar.training.torch_hypernet import TorchHypernet
 
 
 def _invoke(*arguments):
@@ -235,7 +236,7 @@ train = loop.train
 lora.train = lambda *a, **k: train(*a, save_every=2, **k)
 recipe = LoraRecipe(rank=2, steps=4, learning_rate=0.01)
 lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "ink", "style",
-                Path(sys.argv[1]), recipe)
+                output=Path(sys.argv[1]), recipe=recipe)
 """
 
     def run(output, *more):
@@ -324,8 +325,8 @@ def test_snr_weights_are_those_of_clean_latents(prediction):
         return at(signal) * noisy.latents - at(noise) * target
 
     wanted = ratio.clamp(max=5) * (clean(said) - latents).square().mean((1, 2, 3))
-    off = (said - noisy.target).square().mean((1, 2, 3))
-    found = snr_weights(scheduler, noisy.times, 5.0) * off
+    errors = (said - noisy.target).square().mean((1, 2, 3))
+    found = snr_weights(scheduler, noisy.times, 5.0) * errors
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
@@ -410,7 +411,7 @@ def test_a_lora_for_another_base_is_refused(untrained):
     with pytest.raises(LorararError, match=r"other\.safetensors: .*give a LoRA of"):
         put_lora(pipeline, lora)
     with pytest.raises(LorararError, match=r"other\.safetensors: layer .* is 8x8"):
-        torch_factors(lora, attention_projections(pipeline.unet), torch.device("cpu"))
+        torch_factors(lora, lora_shapes(pipeline.unet), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "koala-700m"])

@@ -1,4 +1,4 @@
-"""Check Core ML packages: their specs and stored weights anywhere, their answers on macOS."""
+"""Check Core ML packages: specs and stored weights anywhere, what they compute on macOS."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,8 +13,8 @@ from coremltools.converters.mil.frontend.milproto.load import TranscriptionConte
 
 from lorarar.artefacts.formats import LARGEST_RANK
 from lorarar.errors import LorararError
+from lorarar.export.factors import example_factors, factor_names, rank_axis
 from lorarar.export.parts import Part
-from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.export.weights import Weights
 
 Features = dict[str, tuple[str, list[tuple[int, int]]]]  # name: dtype, each size's least and most
@@ -27,7 +27,7 @@ ARRAYS = proto.FeatureTypes_pb2.ArrayFeatureType
 MOVES = {"const", "cast", "expand_dims", "reshape", "mul"}  # may serve float32 sinusoids, too
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
 LARGE = 10_000
-RESTORE: dict[str, Callable[..., np.ndarray]] = {
+DEQUANTISE: dict[str, Callable[..., np.ndarray]] = {
     "const": lambda val, **_: val,
     "constexpr_cast": lambda source_val, **_: source_val,
     "constexpr_blockwise_shift_scale": lambda data, scale, **_: data * np.float32(scale),
@@ -115,33 +115,29 @@ def _operations(spec: Any) -> Iterator[Any]:
 def weight_errors(package: Path, prefix: str, weights: Weights) -> dict[str, tuple[float, float]]:
     """Map each large weight that a package stores to its squared error and its squared norm.
 
-    What is stored, in whatever form, is widened here and compared with the original, one at a
-    time. prefix: of the weights' names in the module that was converted.
+    What is stored, in whatever form, is dequantised and compared with the original, one at a time.
+    prefix: of the weights' names in the module that was converted.
     """
     names = {f"p_{prefix}{name}".replace(".", "_"): name for name in weights}
+    context = TranscriptionContext(str((package / WEIGHTS).parent))
     errors = {}
-    for stored, restore in _stored(package):
+    for operation in _operations(ct.utils.load_spec(str(package))):
+        stored = operation.outputs[0].name if operation.type in DEQUANTISE else ""
         name = names.get(sub("(_to_fp16)?(_quantized|_palettized|_widened)?$", "", stored))
         if name is None or not is_large(weights[name]):
             continue
         original = np.asarray(weights[name]).astype(np.float32)
-        error = restore().astype(np.float32).reshape(original.shape) - original
+        found = _dequantised(operation, context).astype(np.float32)
+        error = found.reshape(original.shape) - original
         errors[name] = float(np.vdot(error, error)), float(np.vdot(original, original))
     return errors
 
 
-def _stored(package: Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    context = TranscriptionContext(str((package / WEIGHTS).parent))
-    for operation in _operations(ct.utils.load_spec(str(package))):
-        if operation.type in RESTORE:
-
-            def restore(operation: Any = operation) -> np.ndarray:
-                values = {name: _value(each) for name, each in operation.inputs.items()}
-                values |= dict(operation.attributes)
-                read = {name: _load_value(context, value) for name, value in values.items()}
-                return RESTORE[operation.type](**read)
-
-            yield operation.outputs[0].name, restore
+def _dequantised(operation: Any, context: Any) -> np.ndarray:
+    values = {name: _value(each) for name, each in operation.inputs.items()}
+    values |= dict(operation.attributes)
+    read = {name: _load_value(context, value) for name, value in values.items()}
+    return DEQUANTISE[operation.type](**read)
 
 
 def _value(argument: Any) -> Any:
@@ -155,21 +151,21 @@ def compare(
     """Yield each output's stage, name, relative error and PSNR in dB: Core ML beside torch.
 
     stages: what the packages were exported from, without weights; torch's have float32. given:
-    the part's inputs and factors by name. Both take what torch's earlier stages gave, so that
+    the part's inputs and factors by name. Both take the outputs of torch's earlier stages, so that
     errors do not add up. The peak of the PSNR is torch's largest value.
     """
     values = dict(given)
     for package, part in zip(packages, stages, strict=True):
-        answers = part.loaded().answers(values)
+        outputs = part.loaded().run(values)
         tensors = {name: values[name] for name in part.inputs}
         tensors |= {name: values[name].half() for name in factor_names(part.slots)}
         feeds = {
             feature_name(name): each.numpy().astype(_dtype(each)) for name, each in tensors.items()
         }
         predicted = ct.models.MLModel(str(package)).predict(feeds)
-        for name, wanted in answers.items():
+        for name, wanted in outputs.items():
             error = predicted[feature_name(name)] - wanted.numpy()
             relative = float(np.linalg.norm(error) / np.linalg.norm(wanted))
             psnr = 20 * np.log10(float(wanted.abs().max()) / max(np.sqrt(np.mean(error**2)), 1e-30))
             yield part.name, name, relative, float(psnr)
-        values |= answers
+        values |= outputs

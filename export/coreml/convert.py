@@ -1,9 +1,8 @@
 """Converting one part of a pipeline to Core ML, and storing its weights in fewer bits."""
 
 import shutil
-import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -14,16 +13,18 @@ from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
 from lorarar.export.coreml.check import LARGE, TARGET, Features, feature_name, inputs_of
+from lorarar.export.factors import trace_with_factors
 from lorarar.export.parts import Part
-from lorarar.export.slots import trace_slotted
 
-BITS = {"fp16": 16, "int8": 8, "palette6": 6, "palette4": 4}
+Width = Literal["fp16", "int8", "palette6", "palette4"]
+Compute = Literal["float16", "float32"]
+BITS: dict[Width, int] = {"fp16": 16, "int8": 8, "palette6": 6, "palette4": 4}
 LEAST = {16: torch.finfo(torch.float16).min, 32: torch.finfo(torch.float32).min}
 SINUSOID = {"sin", "cos"}
 TOWARDS_SINUSOID = {"expand_dims", "reshape", "mul"}
 
 
-def convert(part: Part, compute: str) -> tuple[ct.models.MLModel, Features]:
+def convert(part: Part, compute: Compute) -> tuple[ct.models.MLModel, Features]:
     """Convert a loaded part, with float16 weights and a dynamic rank.
 
     compute: "float16" or "float32". Returns the outputs' description, too.
@@ -58,9 +59,8 @@ def _trace(part: Part) -> torch.export.ExportedProgram:
         torch.zeros(value.shape, dtype=torch.int32 if value.dtype == torch.int64 else value.dtype)
         for value in part.inputs.values()  # Core ML has no int64
     ]
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = trace_slotted(part.module, inputs, part.slots, torch.float16)
+    with torch.no_grad():
+        program = trace_with_factors(part.module, inputs, part.slots, torch.float16)
         # coremltools 9 knows no aten.alias
         program = program.run_decompositions({torch.ops.aten.alias.default: lambda tensor: tensor})
     nodes = {node.name: node for node in program.graph.nodes}
@@ -86,6 +86,7 @@ class store_float16(AbstractGraphPass):
     """Store float32 weights as float16; Core ML widens them when it loads the package."""
 
     def apply(self, prog: Program) -> None:
+        """Replace a program's float32 weights, in place."""
         for function in prog.functions.values():
             with function:
                 for weight in function.find_ops(op_type="const"):
@@ -106,8 +107,8 @@ def _store_float16(function: Any, weight: Any) -> None:
     function.remove_ops([weight])
 
 
-def save(model: ct.models.MLModel, width: str, package: Path) -> None:
-    """Write a package with a model's large float16 weights in `width`, one of BITS.
+def save(model: ct.models.MLModel, width: Width, package: Path) -> None:
+    """Write a package with a model's large float16 weights in `width`.
 
     coremltools would keep copies in the temporary folder, as large as the package, until the
     process ends.
@@ -118,8 +119,8 @@ def save(model: ct.models.MLModel, width: str, package: Path) -> None:
     shutil.rmtree(model.package_path, ignore_errors=True)
 
 
-def compress(model: ct.models.MLModel, width: str) -> ct.models.MLModel:
-    """Store a model's large float16 weights in fewer bits; width: one of BITS."""
+def compress(model: ct.models.MLModel, width: Width) -> ct.models.MLModel:
+    """Store a model's large float16 weights in fewer bits."""
     if width == "fp16":
         return model
     if width == "int8":

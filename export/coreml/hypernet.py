@@ -8,14 +8,14 @@ import shutil
 import sys
 import tempfile
 import time
-import warnings
 from pathlib import Path
+from typing import Any
 
 import coremltools as ct
 import numpy as np
 from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
-from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.formats import LARGEST_RANK, Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.errors import LorararError
 from lorarar.export.coreml.check import NOT_RUN, TARGET
@@ -23,13 +23,14 @@ from lorarar.export.merge_graphs import export_graph
 from lorarar.export.report import ExportReport, GraphReport, size_in_megabytes, verify
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.hypernet import Hypernet
+from lorarar.quiet import without_bars
 from lorarar.runtime.backends import coreml
 
 PRECISION = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write an .mlpackage for iOS 18 / macOS 15 or later, and check its spec.
 
@@ -47,8 +48,9 @@ def export_hypernet(
             f"{path}: coremltools converts no int8 inputs from torch; use --dtype fp16"
         )
     with tempfile.TemporaryDirectory() as folder:
-        package = _package(hypernet, manifest, Path(folder))
-        check_spec(ct.utils.load_spec(str(package)), manifest, path)
+        with without_bars():
+            package = _package(hypernet, manifest, Path(folder))
+        check_functions(ct.utils.load_spec(str(package)), manifest, path)
         graphs: list[GraphReport] = []
         if sys.platform == "darwin":
             graphs = verify(coreml.load(package, 1)[1], hypernet, manifest, path)
@@ -59,7 +61,7 @@ def export_hypernet(
     return ExportReport(path, size_in_megabytes(path), seconds, graphs, "" if graphs else NOT_RUN)
 
 
-def check_spec(spec, manifest: MergerManifest, path: Path) -> None:
+def check_functions(spec: Any, manifest: MergerManifest, path: Path) -> None:
     """Raise LorararError unless each function has its inputs, their ranges and its output."""
     functions = {function.name: function for function in spec.description.functions}
     if functions.keys() != manifest.graphs().keys():
@@ -92,15 +94,13 @@ def _package(hypernet: Hypernet, manifest: MergerManifest, folder: Path) -> Path
 
 def _convert(hypernet: Hypernet, name: str, manifest: MergerManifest) -> ct.models.MLModel:
     form, _ = manifest.graphs()[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = ct.convert(
-            export_graph(hypernet, name, manifest).run_decompositions({}),
-            outputs=[ct.TensorType(name="m", dtype=np.float32)],
-            minimum_deployment_target=TARGET,
-            compute_precision=PRECISION[manifest.dtype],
-            skip_model_load=True,
-        )
+    model = ct.convert(
+        export_graph(hypernet, name, manifest).run_decompositions({}),
+        outputs=[ct.TensorType(name="m", dtype=np.float32)],
+        minimum_deployment_target=TARGET,
+        compute_precision=PRECISION[manifest.dtype],
+        skip_model_load=True,
+    )
     spec = model.get_spec()
     for index, part in enumerate(manifest.inputs(form)):
         rename_feature(spec, f"inputs_{index}", part)

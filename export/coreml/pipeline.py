@@ -5,17 +5,16 @@ read just before it is converted and dropped after it.
 
 The UNet takes LoRA factors as float16 inputs of any rank from 1 to 512; zeros of rank 1 are no
 LoRA. Core ML allows no dots in names, so they become two underscores, which no canonical name has
-(`check_coreml.feature_name`); the manifest keeps the canonical names.
+(`coreml.check.feature_name`); the manifest keeps the canonical names.
 
 UNet and text encoders compute in float16, but for the sinusoids of times and sizes, whose arguments
 reach thousands. The VAE computes in float32, as SDXL's own overflows in float16. Nothing is run, as
-Core ML predicts on macOS only: specs and stored weights are checked here, answers by check_coreml.
+Core ML predicts on macOS only: specs and stored weights are checked here, answers by
+`export/check_coreml.py`.
 """
 
 import gc
 import time
-from contextlib import redirect_stderr
-from io import StringIO
 from math import sqrt
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import torch
 from lorarar.artefacts.formats import FORMATS
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
+from lorarar.export.choices import choose
 from lorarar.export.coreml.check import (
     NOT_RUN,
     WEIGHTS,
@@ -33,7 +33,7 @@ from lorarar.export.coreml.check import (
     is_large,
     weight_errors,
 )
-from lorarar.export.coreml.convert import BITS, convert, save
+from lorarar.export.coreml.convert import BITS, Compute, Width, convert, save
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
@@ -46,20 +46,27 @@ from lorarar.export.parts import BUILDERS, ENCODERS, Model, Part
 from lorarar.export.report import console, size_in_megabytes
 from lorarar.export.stages import stages_of
 from lorarar.files import refuse_existing, write_folder_atomically
+from lorarar.quiet import without_bars
 
 PARTS = ("unet", "text_encoder", "text_encoder_2", "vae_decoder")
-ENCODER_WIDTHS = {"fp16": "fp16", "int8": "int8", "palette6": "int8", "palette4": "int8"}
+ENCODER_WIDTHS: dict[Width, Width] = {
+    "fp16": "fp16",
+    "int8": "int8",
+    "palette6": "int8",
+    "palette4": "int8",
+}
 # Parameters of the largest UNet that is one package. While it converts, coremltools holds a package
 # about four times in float16: 6 GB for KOALA-700M, 20 GB for SDXL, whose stages take 4 GB.
 LARGEST_PACKAGE = 1_000_000_000
 # Relative errors of all large weights of a part that fail its export.
-TOLERANCES = {"fp16": 1e-3, "int8": 3e-2, "palette6": 6e-2, "palette4": 2e-1}
+TOLERANCES: dict[Width, float] = {"fp16": 1e-3, "int8": 3e-2, "palette6": 6e-2, "palette4": 2e-1}
 
 
 def export_pipeline(
     model: Model,
     path: Path,
-    quantize: str = "fp16",
+    quantize: Width = "fp16",
+    *,
     force: bool = False,
     write_merger: WriteMerger | None = None,
     side: int = 0,
@@ -77,13 +84,12 @@ def export_pipeline(
     """
     started = time.perf_counter()
     refuse_existing(path, force)
-    if quantize not in BITS:
-        raise LorararError(f"--quantize {quantize}: unknown for Core ML; use {', '.join(BITS)}")
+    choose("--quantize", quantize, BITS, "Core ML")
     factor = 2 ** (len(model.config("unet")["block_out_channels"]) - 1)
     if side % factor:
         raise LorararError(f"--side {side}: this UNet's latents need a multiple of {factor}")
     parts = _outlines(model, side)
-    widths = {"unet": quantize, "vae_decoder": "fp16"}
+    widths: dict[str, Width] = {"unet": quantize, "vae_decoder": "fp16"}
     widths |= dict.fromkeys(ENCODERS, ENCODER_WIDTHS[quantize])
     expected = [
         sum(_expected(part, widths[name])) for name, stages in parts.items() for part in stages
@@ -102,12 +108,12 @@ def export_pipeline(
         write_manifest(
             model,
             folder,
-            "coreml",
-            quantize,
             {name: [_stage(part) for part in stages] for name, stages in parts.items()},
-            "float16",
-            parts["unet"][0].inputs["sample"].shape[-1],
-            FORMATS["coreml"].merger if write_merger else None,
+            engine="coreml",
+            quantize=quantize,
+            slot_dtype="float16",
+            side=parts["unet"][0].inputs["sample"].shape[-1],
+            merger=FORMATS["coreml"].merger if write_merger else None,
         )
 
     write_folder_atomically(path, fill_folder, force)
@@ -125,7 +131,7 @@ def _outlines(model: Model, side: int) -> dict[str, list[Part]]:
     return parts
 
 
-def _write(name: str, stages: list[Part], folder: Path, width: str) -> str:
+def _write(name: str, stages: list[Part], folder: Path, width: Width) -> str:
     """Write a part's stages one after another; returns a note on what was found."""
     found = [
         _write_package(part, folder, width, f"{part.name} ({index} of {len(stages)})")
@@ -134,16 +140,15 @@ def _write(name: str, stages: list[Part], folder: Path, width: str) -> str:
     packages = f" in {len(stages)} packages" if len(stages) > 1 else ""
     error = max(error for error, _ in found)
     kinds = sorted(set().union(*(kinds for _, kinds in found)))
-    return f"{name}{packages}: weights off by {error:.1e}; operations {', '.join(kinds)}"
+    return f"{name}{packages}: weights' error {error:.1e}; operations {', '.join(kinds)}"
 
 
-def _write_package(part: Part, folder: Path, width: str, count: str) -> tuple[float, set[str]]:
+def _write_package(part: Part, folder: Path, width: Width, count: str) -> tuple[float, set[str]]:
     """Convert, compress and check a stage; returns its weights' error and kinds of operations."""
     gc.collect()  # coremltools' program of the stage before, which refers to itself
     package = folder / _file(part)
-    compute = "float32" if part.name == "vae_decoder" else "float16"
-    # coremltools shows dozens of bars of its own on stderr.
-    with console.status("") as status, torch.no_grad(), redirect_stderr(StringIO()):
+    compute: Compute = "float32" if part.name == "vae_decoder" else "float16"
+    with console.status("") as status, torch.no_grad(), without_bars():
         status.update(f"{count}: converting")
         model, outputs = convert(part.loaded(), compute)
         status.update(f"{count}: storing as {width}")
@@ -153,7 +158,7 @@ def _write_package(part: Part, folder: Path, width: str, count: str) -> tuple[fl
         return check_weights(part, package, width), kinds
 
 
-def check_weights(part: Part, package: Path, width: str) -> float:
+def check_weights(part: Part, package: Path, width: Width) -> float:
     """Return the relative error of the weights stored.
 
     Raises LorararError if it is too large, if weights are missing, or if their file is too large.
@@ -173,7 +178,8 @@ def check_weights(part: Part, package: Path, width: str) -> float:
     error = sqrt(squares / norms) if norms else 0.0
     if not error < TOLERANCES[width]:
         raise LorararError(
-            f"{package}: its weights are off by {error:.1e}, too much for {width}; use more bits"
+            f"{package}: its weights have an error of {error:.1e}, too much for {width}; "
+            "use more bits"
         )
     size, (large, small) = (package / WEIGHTS).stat().st_size, _expected(part, width)
     if not 0.9 * large < size < 1.1 * (large + small):  # scales of 1 and biases of 0 are left out
@@ -184,7 +190,7 @@ def check_weights(part: Part, package: Path, width: str) -> float:
     return error
 
 
-def _expected(part: Part, width: str) -> tuple[int, int]:
+def _expected(part: Part, width: Width) -> tuple[int, int]:
     """Bytes of a part's large weights, in `width`, and of all others, in float16."""
     weights = list(part.module.parameters())
     large = sum(weight.numel() for weight in weights if is_large(weight))

@@ -1,23 +1,24 @@
 """Export the hypernetwork to ExecuTorch: one .pte, a method per form and width, on XNNPACK."""
 
 import time
-import warnings
 from pathlib import Path
 
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
 from executorch.exir import to_edge_transform_and_lower
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export.executorch.shortcuts import shortcuts
 from lorarar.export.merge_graphs import export_graph
 from lorarar.export.report import ExportReport, size_in_megabytes, verify
 from lorarar.files import refuse_existing, write_atomically
 from lorarar.hypernet import Hypernet
+from lorarar.parallel import cores
 from lorarar.runtime.backends import executorch
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write a .pte file, after running every method in ExecuTorch against numpy.
 
@@ -30,14 +31,14 @@ def export_hypernet(
     started = time.perf_counter()
     refuse_existing(path, force)
     manifest = MergerManifest.of(hypernet, dtype)
-    with warnings.catch_warnings(), shortcuts():
-        warnings.simplefilter("ignore")
+    with shortcuts():
         lowered = to_edge_transform_and_lower(
             {name: export_graph(hypernet, name, manifest) for name in manifest.graphs()},
             partitioner=[XnnpackPartitioner()],
             constant_methods={"manifest": manifest.to_json()},
         )
         program = lowered.to_executorch().buffer
+    executorch.use_threads(cores())
     reports = verify(executorch.open_program(program, path)[1], hypernet, manifest, path)
     write_atomically(path, lambda file: file.write(executorch.seal(program)), force)
     return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)

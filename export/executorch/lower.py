@@ -1,38 +1,40 @@
-"""Lowering one part of a pipeline to an ExecuTorch program, rounded, for one delegate.
+"""Lowering one part of a pipeline to an ExecuTorch program, quantised, for one delegate.
 
-Rounding: weights here, their layers' inputs as the program runs: a token's to one scale for
-linear layers, a whole image's for convolutions, which have 8 bits in either case.
+Weights are quantised here, their layers' inputs as the program runs: a token's to one scale for
+linear layers, a whole picture's for convolutions, which have 8 bits in either case.
 """
 
-import warnings
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import torch
 from executorch.exir import ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from torch import Tensor, nn
-from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines ROUNDING's
+from torch.ao.quantization.fx import _decomposed  # noqa: F401, which defines the operators
 from torchao.quantization import Int8DynamicActivationIntxWeightConfig, quantize_
 from torchao.quantization.granularity import PerAxis, PerGroup
 
 from lorarar.export.executorch.shortcuts import shortcuts
+from lorarar.export.factors import trace_with_factors
 from lorarar.export.parts import Part
-from lorarar.export.slots import trace_slotted
 
-ROUNDING = torch.ops.quantized_decomposed
+Width = Literal["none", "int8", "int4"]
+Delegate = Literal["xnnpack", "vulkan", "coreml"]
+QUANTISED = torch.ops.quantized_decomposed
 GROUP = 32  # of int4 weights that share a scale
 INT4 = Int8DynamicActivationIntxWeightConfig(torch.int4, PerGroup(GROUP))  # type: ignore[attr-defined]
 INT8 = Int8DynamicActivationIntxWeightConfig(torch.int8, PerAxis(0))
 
 
-def _xnnpack(width: str) -> list[Any]:
+def _xnnpack(width: Width) -> list[Any]:
     from executorch.backends.xnnpack.partition import xnnpack_partitioner as xnnpack
     from executorch.backends.xnnpack.partition.config.gemm_configs import ConvolutionConfig
 
     everything = xnnpack.XnnpackPartitioner()
     if width == "none":
         return [everything]
-    # By themselves, as XNNPACK fails on a rounded convolution that follows others in one call.
+    # By themselves, as XNNPACK fails on a quantised convolution that follows others in one call.
     convolutions = xnnpack.XnnpackPartitioner(
         [ConvolutionConfig], xnnpack.ConfigPrecisionType.DYNAMIC_QUANT
     )
@@ -41,20 +43,24 @@ def _xnnpack(width: str) -> list[Any]:
     return [convolutions, everything]
 
 
-def _vulkan(width: str) -> list[Any]:
+def _vulkan(width: Width) -> list[Any]:
     from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 
     return [VulkanPartitioner()]
 
 
-def _coreml(width: str) -> list[Any]:
+def _coreml(width: Width) -> list[Any]:
     from executorch.backends.apple.coreml.partition import CoreMLPartitioner
 
     return [CoreMLPartitioner()]
 
 
-RUNS_HERE = "xnnpack"
-DELEGATES = {RUNS_HERE: _xnnpack, "vulkan": _vulkan, "coreml": _coreml}
+RUNS_HERE: Delegate = "xnnpack"
+DELEGATES: dict[Delegate, Callable[[Width], list[Any]]] = {
+    RUNS_HERE: _xnnpack,
+    "vulkan": _vulkan,
+    "coreml": _coreml,
+}
 
 
 def attend(
@@ -75,17 +81,16 @@ def attend(
     return attention.to_out[0](mixed.transpose(0, 1).reshape(hidden_states.shape))
 
 
-def lower(part: Part, width: str, delegate: str) -> bytes:
-    """Round a loaded part's linear weights, in place, and lower it; ranks go from 1 to 512.
+def lower(part: Part, width: Width, delegate: Delegate) -> bytes:
+    """Quantise a loaded part's weights, in place, and lower it; ranks go from 1 to LARGEST_RANK.
 
     The program's inputs are the part's, then down and up of each slot, all contiguous.
     """
     if width != "none":
-        _round(part.module, width)
+        _quantise(part.module, width)
     inputs = [torch.zeros(value.shape, dtype=value.dtype) for value in part.inputs.values()]
-    with warnings.catch_warnings(), shortcuts():
-        warnings.simplefilter("ignore")
-        exported = trace_slotted(part.module, inputs, part.slots, torch.float32)
+    with shortcuts():
+        exported = trace_with_factors(part.module, inputs, part.slots, torch.float32)
         lowered = to_edge_transform_and_lower(exported, partitioner=DELEGATES[delegate](width))
         # The caller's own arrays are read in place: room for factors of rank 512 would be large.
         planning = MemoryPlanningPass(alloc_graph_input=False)
@@ -93,34 +98,38 @@ def lower(part: Part, width: str, delegate: str) -> bytes:
         return bytes(lowered.to_executorch(config).buffer)
 
 
-def _round(module: nn.Module, width: str) -> None:
+def _quantise(module: nn.Module, width: Width) -> None:
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Linear):
             grouped = width == "int4" and layer.in_features % GROUP == 0
             quantize_(layer, INT4 if grouped else INT8)
         elif isinstance(layer, nn.Conv2d):
-            module.set_submodule(name, _RoundedConv(layer))
+            module.set_submodule(name, _QuantisedConv(layer))
 
 
-class _RoundedConv(nn.Module):
-    """A convolution with int8 weights, a scale per output, on inputs rounded to int8.
+class _QuantisedConv(nn.Module):
+    """A convolution with int8 weights, a scale per output, on inputs quantised to int8.
 
-    In the operators that XNNPACK knows by name; torchao rounds no convolutions.
+    In the operators that XNNPACK knows by name; torchao quantises no convolutions.
     """
+
+    weight: Tensor
+    scale: Tensor
+    zero: Tensor
 
     def __init__(self, layer: nn.Conv2d):
         super().__init__()
         scale = layer.weight.abs().amax((1, 2, 3)).clamp_min(1e-12) / 127
-        rounded = (layer.weight / scale[:, None, None, None]).round().to(torch.int8)
-        self.register_buffer("weight", rounded)
+        numbers = (layer.weight / scale[:, None, None, None]).round().to(torch.int8)
+        self.register_buffer("weight", numbers)
         self.register_buffer("scale", scale)
         self.register_buffer("zero", torch.zeros(len(scale), dtype=torch.int64))
         self.bias, self.stride, self.padding = layer.bias, layer.stride, layer.padding
 
     def forward(self, image: Tensor) -> Tensor:
         bits = (-128, 127, torch.int8)
-        about = ROUNDING.choose_qparams.tensor(image, -128, 127, 1e-6, torch.int8)
-        image = ROUNDING.quantize_per_tensor.tensor(image, *about, *bits)
-        image = ROUNDING.dequantize_per_tensor.tensor(image, *about, *bits)
-        weight = ROUNDING.dequantize_per_channel(self.weight, self.scale, self.zero, 0, *bits)
+        about = QUANTISED.choose_qparams.tensor(image, -128, 127, 1e-6, torch.int8)
+        image = QUANTISED.quantize_per_tensor.tensor(image, *about, *bits)
+        image = QUANTISED.dequantize_per_tensor.tensor(image, *about, *bits)
+        weight = QUANTISED.dequantize_per_channel(self.weight, self.scale, self.zero, 0, *bits)
         return nn.functional.conv2d(image, weight, self.bias, self.stride, self.padding)

@@ -18,7 +18,16 @@ from torch import Tensor, nn
 from lorarar.artefacts.formats import FORMATS
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.export.executorch.lower import DELEGATES, RUNS_HERE, attend, lower
+from lorarar.export.choices import choose
+from lorarar.export.executorch.lower import (
+    DELEGATES,
+    RUNS_HERE,
+    Delegate,
+    Width,
+    attend,
+    lower,
+)
+from lorarar.export.factors import factor_names
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
@@ -29,16 +38,16 @@ from lorarar.export.folder import (
 )
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs, unet_part
 from lorarar.export.report import console, size_in_megabytes
-from lorarar.export.slots import factor_names
 from lorarar.export.stages import stages_of
 from lorarar.files import refuse_existing, write_folder_atomically
-from lorarar.runtime.backends.executorch import seal
+from lorarar.parallel import cores
+from lorarar.runtime.backends.executorch import seal, use_threads
 
 Values = dict[str, Tensor]
 
 # Relative errors that fail an export, of one call with random inputs and factors: they find what
 # is broken, not what is coarse.
-TOLERANCES = {"none": 1e-3, "int8": 2e-1, "int4": 5e-1}
+TOLERANCES: dict[Width, float] = {"none": 1e-3, "int8": 2e-1, "int4": 5e-1}
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class Trial:
     factors: Values
 
     def error(self, name: str) -> float:
+        """The relative error of a value."""
         wanted = self.wanted[name]
         return float(torch.linalg.norm(self.found[name] - wanted) / torch.linalg.norm(wanted))
 
@@ -57,10 +67,11 @@ class Trial:
 def export_pipeline(
     model: Model,
     path: Path,
-    quantize: str = "int8",
+    quantize: Width = "int8",
+    *,
     force: bool = False,
     write_merger: WriteMerger | None = None,
-    delegate: str = "xnnpack",
+    delegate: Delegate = RUNS_HERE,
     side: int = 0,
 ) -> PipelineReport:
     """Write a folder that `lorarar.runtime` loads.
@@ -76,6 +87,7 @@ def export_pipeline(
     started = time.perf_counter()
     refuse_existing(path, force)
     _check(quantize, delegate)
+    use_threads(cores())
     with torch.device("meta"), torch.no_grad():
         unet = unet_part(model, 1, side)
         parts = {"unet": stages_of(unet, attend)}
@@ -90,19 +102,21 @@ def export_pipeline(
         for name, stages in parts.items():
             (folder / name).mkdir()
             whole = unet if name == "unet" else stages[0]
-            written[name], error = _write(whole, stages, model, folder, quantize, delegate)
+            written[name], error = _write(
+                whole, stages, model, folder, quantize=quantize, delegate=delegate
+            )
             reports.append(PartReport(name, size_in_megabytes(folder / name), error))
         if write_merger:
             write_merger(folder)
         write_manifest(
             model,
             folder,
-            "executorch",
-            quantize,
             written,
-            "float32",
-            unet.inputs["sample"].shape[-1],
-            FORMATS["executorch"].merger if write_merger else None,
+            engine="executorch",
+            quantize=quantize,
+            slot_dtype="float32",
+            side=unet.inputs["sample"].shape[-1],
+            merger=FORMATS["executorch"].merger if write_merger else None,
         )
 
     write_folder_atomically(path, fill_folder, force)
@@ -111,40 +125,41 @@ def export_pipeline(
     return PipelineReport(path, reports, size_in_megabytes(path), seconds, notes)
 
 
-def _check(quantize: str, delegate: str) -> None:
+def _check(quantize: Width, delegate: str) -> None:
     if delegate == "qnn":
         raise LorararError(
             "--delegate qnn: lowers with Qualcomm's SDK, for one chip at a time, and the "
             f"executorch wheel holds none; use one of {', '.join(DELEGATES)}"
         )
-    if delegate not in DELEGATES:
-        raise LorararError(f"--delegate {delegate}: unknown; use one of {', '.join(DELEGATES)}")
-    widths = TOLERANCES if delegate == RUNS_HERE else ["none"]
-    if quantize not in widths:
-        raise LorararError(
-            f"--quantize {quantize}: not for ExecuTorch's {delegate}; use one of "
-            f"{', '.join(widths)}"
-        )
+    choose("--delegate", delegate, DELEGATES, "ExecuTorch")
+    widths: list[Width] = [*TOLERANCES] if delegate == RUNS_HERE else ["none"]
+    choose("--quantize", quantize, widths, f"ExecuTorch's {delegate}")
 
 
-def _width(part: Part, quantize: str) -> str:
+def _width(part: Part, quantize: Width) -> Width:
     if part.name == "vae_decoder":
         return "none"
     return "int8" if quantize != "none" and part.name.startswith("text_encoder") else quantize
 
 
-def _bytes(part: Part, width: str) -> int:
+def _bytes(part: Part, width: Width) -> int:
     """At most."""
-    rounded = sum(
+    quantised = sum(
         layer.weight.numel()
         for layer in part.module.modules()
         if width != "none" and isinstance(layer, nn.Linear | nn.Conv2d)
     )
-    return 4 * sum(weight.numel() for weight in part.module.parameters()) - 3 * rounded
+    return 4 * sum(weight.numel() for weight in part.module.parameters()) - 3 * quantised
 
 
 def _write(
-    whole: Part, stages: list[Part], model: Model, folder: Path, quantize: str, delegate: str
+    whole: Part,
+    stages: list[Part],
+    model: Model,
+    folder: Path,
+    *,
+    quantize: Width,
+    delegate: Delegate,
 ) -> tuple[list[Stage], float | None]:
     """Lower a part's stages one by one, and run each on what the earlier ones gave.
 
@@ -175,10 +190,10 @@ def _write(
     return written, error
 
 
-def _lower_and_try(part: Part, width: str, delegate: str, trial: Trial) -> bytes:
+def _lower_and_try(part: Part, width: Width, delegate: Delegate, trial: Trial) -> bytes:
     part = part.loaded()
     if delegate == RUNS_HERE:
-        trial.wanted.update(part.answers(trial.wanted | trial.factors))
+        trial.wanted.update(part.run(trial.wanted | trial.factors))
     program = lower(part, width, delegate)
     if delegate == RUNS_HERE:
         inputs = [trial.found[name] for name in part.inputs]

@@ -9,18 +9,26 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-from torch._export import utils
 from torch.fx import GraphModule
-from torch.fx.graph import _PyTreeCodeGen
 from torch.fx.traceback import NodeSource
+
+from lorarar.private_names import is_tried
 
 recompile = GraphModule.recompile
 
 
 @contextmanager
 def shortcuts() -> Iterator[None]:
-    """Each pass would copy every node's history, list all composite operators, and write the
-    Python code of its graphs, which hardly anybody calls."""
+    """Lower faster, to the same bytes; on a torch that has not been tried nothing is changed.
+
+    Each pass would copy every node's history, list all composite operators, and write the Python
+    code of its graphs, which hardly anybody calls.
+    """
+    if not is_tried("torch"):
+        yield
+        return
+    from torch._export import utils
+
     with (
         patch.object(NodeSource, "__deepcopy__", lambda source, memo: source, create=True),
         patch.object(utils, "_materialize_cpp_cia_ops", cache(utils._materialize_cpp_cia_ops)),
@@ -30,6 +38,8 @@ def shortcuts() -> Iterator[None]:
 
 
 def _recompile_when_called(graph: Any) -> None:
+    from torch.fx.graph import _PyTreeCodeGen
+
     codegen = graph.graph._codegen
     if isinstance(codegen, _PyTreeCodeGen):
         _, graph._in_spec, graph._out_spec = codegen.pytree_info

@@ -1,6 +1,5 @@
 """Tracing a part to ONNX without its weights, and writing it with each weight as it is made."""
 
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch._subclasses.fake_tensor import FakeTensor
 
 from lorarar.errors import LorararError
+from lorarar.export.factors import example_factors, factor_names, rank_axis
 from lorarar.export.onnx.decompose import TRANSLATIONS, known_operators_kept
 from lorarar.export.onnx.stored import Recipe
 from lorarar.export.parts import Part
-from lorarar.export.slots import example_factors, factor_names, rank_axis
 from lorarar.parallel import cores
 
 OPSET = 21  # the first whose DequantizeLinear and Cast know all that is used here
@@ -33,8 +32,7 @@ def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
         rank = torch.export.Dim("rank", min=1, max=1024)
         arguments += (example_factors(part.slots, factor_dtype),)
         shapes += ([{rank_axis(name): rank} for name in factors],)
-    with warnings.catch_warnings(), known_operators_kept():
-        warnings.simplefilter("ignore")
+    with known_operators_kept():
         program = torch.onnx.export(
             torch.export.export(part.module, arguments, dynamic_shapes=shapes, strict=False),
             dynamo=True,
@@ -75,7 +73,8 @@ def fill(model: ir.Model, recipe: Recipe, source: Path) -> int:
             continue
         if name not in recipe:
             raise LorararError(f"{source}: lacks the weight '{name}'; get the model again")
-        assert value.dtype is not None and value.shape is not None
+        assert value.dtype is not None
+        assert value.shape is not None
         make = partial(_made, recipe, name, value.dtype.numpy(), tuple(value.shape.numpy()))
         value.const_value = ir.LazyTensor(make, value.dtype, value.shape, name=name)
         total += value.const_value.nbytes

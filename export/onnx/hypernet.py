@@ -6,13 +6,13 @@ one graph only and asks for its output `<form>_<width>.m`.
 
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, helper
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export.merge_graphs import export_all_graphs
 from lorarar.export.report import ExportReport, size_in_megabytes, verify
@@ -22,7 +22,7 @@ from lorarar.runtime.backends import onnxruntime
 
 
 def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
+    hypernet: Hypernet, path: Path, dtype: Dtype = "fp32", force: bool = False
 ) -> ExportReport:
     """Write an .onnx file, after running every graph in ONNX Runtime against numpy.
 
@@ -49,16 +49,14 @@ def _model(hypernet: Hypernet, manifest: MergerManifest) -> ModelProto:
     inputs = [
         f"{name}.{part}" for name, (form, _) in graphs.items() for part in manifest.inputs(form)
     ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            export_all_graphs(hypernet, manifest),
-            dynamo=True,
-            verbose=False,
-            optimize=False,  # it would fold int8 weights into float32
-            input_names=inputs,
-            output_names=[f"{name}.m" for name in graphs],
-        )
+    program = torch.onnx.export(
+        export_all_graphs(hypernet, manifest),
+        dynamo=True,
+        verbose=False,
+        optimize=False,  # it would fold int8 weights into float32
+        input_names=inputs,
+        output_names=[f"{name}.m" for name in graphs],
+    )
     assert program is not None  # the exporter's result without a file name
     model = program.model_proto
     model.graph.initializer.extend(_empty(value) for value in model.graph.input)

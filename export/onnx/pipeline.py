@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -22,6 +23,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from lorarar.artefacts.formats import FORMATS
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
+from lorarar.export.choices import choose
 from lorarar.export.folder import (
     PartReport,
     PipelineReport,
@@ -31,18 +33,18 @@ from lorarar.export.folder import (
     write_manifest,
 )
 from lorarar.export.onnx.graph import fill, trace, write
-from lorarar.export.onnx.pair_slots import open_slots
-from lorarar.export.onnx.sensitivity import WIDER, widen_until
-from lorarar.export.onnx.stored import store
+from lorarar.export.onnx.pair_slots import add_style_slots
+from lorarar.export.onnx.sensitivity import WIDER, choose_wider_layers
+from lorarar.export.onnx.stored import Width, store
 from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
 from lorarar.export.report import console, size_in_megabytes
 from lorarar.files import refuse_existing, write_folder_atomically
 from lorarar.parallel import cores
 from lorarar.runtime.backends import onnxruntime
 
-ENCODER_WIDTHS = {"none": "fp32", "fp16": "fp16", "int8": "int8", "int4": "int8"}
+Quantize = Literal["none", "fp16", "int8", "int4"]
 # Relative errors that fail an export, of one call with random inputs and factors.
-TOLERANCES = {"none": 1e-4, "fp16": 1e-3, "int8": 1e-1, "int4": 5e-1}
+TOLERANCES: dict[Quantize, float] = {"none": 1e-4, "fp16": 1e-3, "int8": 1e-1, "int4": 5e-1}
 CHECKED = 500e6  # parameters; what is larger is not run in torch at export
 CHECKED_SIDE = 16  # of the latents
 
@@ -59,7 +61,8 @@ class Draft:
 def export_pipeline(
     model: Model,
     path: Path,
-    quantize: str = "int8",
+    quantize: Quantize = "int8",
+    *,
     force: bool = False,
     write_merger: WriteMerger | None = None,
     psnr: float | None = None,
@@ -68,20 +71,20 @@ def export_pipeline(
 
     quantize: "none", "fp16" (weights stored as such), "int8" or "int4"; text encoders never have
     fewer than 8 bits, the VAE never fewer than 16. write_merger: adds the exported hypernetwork
-    to the folder. psnr: with int8 and int4, see `sensitivity.widen_until`.
+    to the folder. psnr: with int8 and int4, see `sensitivity.choose_wider_layers`.
 
     Raises LorararError if the path exists (without `force`), if there is not enough room, if
     weights are missing or misshapen, or if a part differs too much from torch.
     """
     started = time.perf_counter()
     refuse_existing(path, force)
-    if quantize not in ENCODER_WIDTHS:
-        known = ", ".join(ENCODER_WIDTHS)
-        raise LorararError(f"--quantize {quantize}: unknown for ONNX; use one of {known}")
-    if psnr is not None and quantize not in WIDER:
-        known = ", ".join(WIDER)
-        raise LorararError(f"--psnr {psnr:g}: widens layers of --quantize {known} only")
-    wider = widen_until(model, psnr, quantize) if psnr is not None else {}
+    choose("--quantize", quantize, get_args(Quantize), "ONNX")
+    wider: dict[str, Width] = {}
+    if psnr is not None:
+        if quantize not in WIDER:
+            known = ", ".join(WIDER)
+            raise LorararError(f"--psnr {psnr:g}: widens layers of --quantize {known} only")
+        wider = choose_wider_layers(model, psnr, quantize)
     drafts = [_draft(model, name, quantize, wider) for name in BUILDERS]
     check_disk(path, sum(draft.bytes for draft in drafts))
     reports: list[PartReport] = []
@@ -100,13 +103,13 @@ def export_pipeline(
         write_manifest(
             model,
             folder,
-            "onnx",
-            quantize,
             {draft.part.name: [_stage(draft.part)] for draft in drafts},
-            "float32" if quantize == "none" else "float16",
-            unet.inputs["sample"].shape[-1],
-            FORMATS["onnx"].merger if write_merger else None,
+            engine="onnx",
+            quantize=quantize,
+            slot_dtype="float32" if quantize == "none" else "float16",
             pairs=True,
+            side=unet.inputs["sample"].shape[-1],
+            merger=FORMATS["onnx"].merger if write_merger else None,
         )
 
     write_folder_atomically(path, fill_folder, force)
@@ -114,10 +117,19 @@ def export_pipeline(
     return PipelineReport(path, reports, size_in_megabytes(path), seconds, [])
 
 
-def _draft(model: Model, name: str, quantize: str, wider: Mapping[str, str]) -> Draft:
-    encoder = ENCODER_WIDTHS[quantize]
-    common = {"unet": "fp32" if quantize == "none" else quantize, "text_encoder": encoder}
-    width = common.get(name.removesuffix("_2"), "fp32" if quantize == "none" else "fp16")
+def _width(name: str, quantize: Quantize) -> Width:
+    """How a part's weights are stored: encoders in 8 bits at least, the VAE in 16."""
+    if quantize == "none":
+        return "fp32"
+    if name == "unet":
+        return quantize
+    if name.startswith("vae"):
+        return "fp16"
+    return "int8" if quantize == "int4" else quantize
+
+
+def _draft(model: Model, name: str, quantize: Quantize, wider: Mapping[str, Width]) -> Draft:
+    width = _width(name, quantize)
     factor_dtype = torch.float32 if quantize == "none" else torch.float16
     with FakeTensorMode(allow_non_fake_inputs=True), console.status(f"{name}: tracing"):
         part = BUILDERS[name](model)
@@ -126,7 +138,7 @@ def _draft(model: Model, name: str, quantize: str, wider: Mapping[str, str]) -> 
         traced = trace(part, factor_dtype)
     recipe = {part.prefix + key: make for key, make in recipe.items()} | part.constants
     size = fill(traced, recipe, model.folder / name)
-    open_slots(traced, part.slots)
+    add_style_slots(traced, part.slots)
     return Draft(part, traced, size)
 
 
@@ -147,7 +159,7 @@ def _stage(part: Part) -> Stage:
     return Stage(f"{part.name}/model.onnx", inputs, part.outputs, part.slots)
 
 
-def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport:
+def _report(part: Part, model: Model, folder: Path, quantize: Quantize) -> PartReport:
     """Run what was written beside torch, with random inputs and factors, unless it is too large.
 
     Raises LorararError if they differ by more than the tolerance.
@@ -159,7 +171,7 @@ def _report(part: Part, model: Model, folder: Path, quantize: str) -> PartReport
     inputs, factors = random_inputs(real, model)
     with torch.no_grad():
         real.load()
-        wanted = real.answers(inputs | factors)[part.outputs[0]].numpy()
+        wanted = real.run(inputs | factors)[part.outputs[0]].numpy()
     dtype = np.float32 if quantize == "none" else np.float16
     feeds = {name: tensor.numpy() for name, tensor in inputs.items()}
     feeds |= {name: factor.numpy().astype(dtype) for name, factor in factors.items()}

@@ -1,8 +1,8 @@
-"""Mixed precision: the layers whose rounding the image feels most stay wider."""
+"""Mixed precision: the layers whose quantising changes the picture most stay wider."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lorarar.diffusion.pipeline import draw, load_pipeline
 from lorarar.errors import LorararError
-from lorarar.export.onnx.stored import BITS
+from lorarar.export.onnx.quantise import dequantise, quantise, quantise_filters
+from lorarar.export.onnx.stored import BITS, Width
 from lorarar.export.parts import Model
 from lorarar.export.report import console
-from lorarar.export.rounding import quantise, quantise_filters, restore
 from lorarar.numeric import psnr
 
 PROMPTS = [
@@ -28,17 +28,18 @@ PROMPTS = [
     "a black dog on sand",
 ]
 STEPS = 20
-TIMES = (100, 500, 900)
-WIDER = {"int4": "int8", "int8": "fp16"}
+TIMESTEPS = (100, 500, 900)
+Quantised = Literal["int8", "int4"]
+WIDER: dict[Quantised, Width] = {"int4": "int8", "int8": "fp16"}
 
 
-def widen_until(model: Model, wanted: float, width: str) -> dict[str, str]:
-    """Choose which layers of the UNet stay wider than `width`: linear ones of "int4" get 8 bits,
-    linear ones and convolutions of "int8" 16.
+def choose_wider_layers(model: Model, wanted: float, width: Quantised) -> dict[str, Width]:
+    """Map those of the UNet's layers that need more than `width` to the next width.
 
-    Each layer is rounded alone, and the error of the UNet's answer measured at three times; layers
-    are widened by squared error per weight, as few as will do for every image, after all steps,
-    to reach `wanted` dB of PSNR beside the original (torch, float32).
+    Of "int4" linear layers get 8 bits, of "int8" linear layers and convolutions 16. Each layer is
+    quantised alone, and the error of the model output measured at three timesteps; layers are
+    widened by squared error per weight, as few as will do for every picture, after all steps, to
+    reach `wanted` dB of PSNR beside the original (torch, float32).
 
     Raises LorararError if widening all of them does not reach it.
     """
@@ -51,8 +52,8 @@ def widen_until(model: Model, wanted: float, width: str) -> dict[str, str]:
 
     def reached(count: int) -> float:
         for index, name in enumerate(ordered):
-            kept = WIDER[width] if index < count else width
-            layers[name].weight.data = _rounded(originals[name], kept)
+            stored_as = WIDER[width] if index < count else width
+            layers[name].weight.data = _as_stored(originals[name], stored_as)
         return min(map(psnr, _pictures(pipeline), target))
 
     low, high = 0, len(ordered)
@@ -69,7 +70,7 @@ def widen_until(model: Model, wanted: float, width: str) -> dict[str, str]:
         else:
             high = middle
     console.print(f"{high} of {len(ordered)} layers in {WIDER[width]}, the others in {width}")
-    return {name: WIDER[width] for name in ordered[:high]}
+    return dict.fromkeys(ordered[:high], WIDER[width])
 
 
 def _pictures(pipeline: Any) -> np.ndarray:
@@ -78,19 +79,19 @@ def _pictures(pipeline: Any) -> np.ndarray:
 
 @torch.no_grad()
 def _by_error_per_weight(
-    pipeline: Any, layers: dict[str, Any], originals: dict[str, Tensor], width: str
+    pipeline: Any, layers: dict[str, Any], originals: dict[str, Tensor], width: Width
 ) -> list[str]:
-    inputs = list(_calls(pipeline))
-    answers = [_answer(pipeline, *call) for call in inputs]
-    gains = {}
-    for name in track(layers, "rounding each layer alone", console=console, transient=True):
-        with _replaced(layers[name], _rounded(originals[name], width)):
+    calls = list(_calls(pipeline))
+    outputs = [_model_output(pipeline, *call) for call in calls]
+    errors_per_weight = {}
+    for name in track(layers, "quantising each layer alone", console=console, transient=True):
+        with _replaced(layers[name], _as_stored(originals[name], width)):
             errors = [
-                float((_answer(pipeline, *call) - answer).square().sum())
-                for call, answer in zip(inputs, answers, strict=True)
+                float((_model_output(pipeline, *call) - output).square().sum())
+                for call, output in zip(calls, outputs, strict=True)
             ]
-        gains[name] = sum(errors) / originals[name].numel()
-    return sorted(gains, key=lambda name: -gains[name])
+        errors_per_weight[name] = sum(errors) / originals[name].numel()
+    return sorted(errors_per_weight, key=lambda name: -errors_per_weight[name])
 
 
 def _calls(pipeline: Any) -> Iterator[tuple[Tensor, int, Tensor, dict[str, Tensor]]]:
@@ -98,15 +99,18 @@ def _calls(pipeline: Any) -> Iterator[tuple[Tensor, int, Tensor, dict[str, Tenso
     count, side = len(PROMPTS), config.sample_size
     hidden, _, pooled, _ = pipeline.encode_prompt(PROMPTS, do_classifier_free_guidance=False)
     pixels = float(side * pipeline.vae_scale_factor)
-    times = torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]] * count)
+    sizes = torch.tensor([[pixels, pixels, 0, 0, pixels, pixels]] * count)
     generator = torch.Generator().manual_seed(0)
-    for time in TIMES:
+    for timestep in TIMESTEPS:
         sample = torch.randn(count, config.in_channels, side, side, generator=generator)
-        yield sample, time, hidden, {"text_embeds": pooled, "time_ids": times}
+        yield sample, timestep, hidden, {"text_embeds": pooled, "time_ids": sizes}
 
 
-def _answer(pipeline: Any, sample: Tensor, time: int, hidden: Tensor, about: dict) -> Tensor:
-    return pipeline.unet(sample, time, hidden, added_cond_kwargs=about).sample
+def _model_output(
+    pipeline: Any, sample: Tensor, timestep: int, hidden: Tensor, about: dict[str, Tensor]
+) -> Tensor:
+    output: Tensor = pipeline.unet(sample, timestep, hidden, added_cond_kwargs=about).sample
+    return output
 
 
 @contextmanager
@@ -119,12 +123,12 @@ def _replaced(layer: Any, weight: Tensor) -> Iterator[None]:
         layer.weight.data = kept
 
 
-def _rounded(weight: Tensor, width: str) -> Tensor:
-    """As `stored` holds it; convolutions have 8 bits at least."""
+def _as_stored(weight: Tensor, width: Width) -> Tensor:
+    """What is left of a weight in `onnx.stored`, where convolutions have 8 bits at least."""
     if width == "fp16":
         return weight.half().float()
     if weight.ndim == 4:
         filters, scales = quantise_filters(np.asarray(weight))
         return torch.from_numpy(filters * scales.reshape(-1, 1, 1, 1))
     numbers, scales = quantise(np.asarray(weight), BITS[width])
-    return torch.from_numpy(restore(numbers, scales, BITS[width], weight.shape[1]))
+    return torch.from_numpy(dequantise(numbers, scales, BITS[width], weight.shape[1]))

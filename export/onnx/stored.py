@@ -6,21 +6,22 @@ of the model's weights when the graph is written.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lorarar.export.rounding import block_size, quantise, quantise_filters
+from lorarar.export.onnx.quantise import block_size, quantise, quantise_filters
 from lorarar.export.weights import Weights
 
 Make = Callable[[], np.ndarray]
 Recipe = dict[str, Make]  # stored tensor's name: how it is made
-Width = Callable[[str], str]  # a layer's name -> "fp32", "fp16", "int8" or "int4"
+Width = Literal["fp32", "fp16", "int8", "int4"]
 
-BITS = {"int8": 8, "int4": 4}
+BITS: dict[Width, int] = {"int8": 8, "int4": 4}  # of quantised numbers
+FLOATS: dict[Width, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 # MatMulNBits with int8 products is fastest in 8 bits; in 4 it is not, and costs accuracy.
 INT8_PRODUCTS = {8: 4, 4: 0}
 
@@ -30,15 +31,18 @@ class StoredLinear(nn.Module):
 
     transposed: Tensor
 
-    def __init__(self, name: str, layer: nn.Linear, dtype: str, weights: Weights, recipe: Recipe):
+    def __init__(self, layer: nn.Linear, dtype: torch.dtype):
         super().__init__()
         self.bias = layer.bias
-        self.register_buffer("transposed", torch.zeros(layer.weight.T.shape, dtype=_torch(dtype)))
-        recipe[f"{name}.transposed"] = lambda: np.asarray(weights[f"{name}.weight"]).T
+        self.register_buffer("transposed", torch.zeros(layer.weight.T.shape, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
         product = x @ self.transposed.to(x.dtype)
         return product if self.bias is None else product + self.bias
+
+    def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
+        return {"transposed": lambda: weight().T}
 
 
 class BlockLinear(nn.Module):
@@ -47,7 +51,7 @@ class BlockLinear(nn.Module):
     numbers: Tensor
     scales: Tensor
 
-    def __init__(self, name: str, layer: nn.Linear, bits: int, weights: Weights, recipe: Recipe):
+    def __init__(self, layer: nn.Linear, bits: int):
         super().__init__()
         self.bias, self.bits = layer.bias, bits
         self.rows, self.columns = layer.weight.shape
@@ -56,8 +60,6 @@ class BlockLinear(nn.Module):
         numbers = torch.zeros(self.rows, blocks, self.block * bits // 8, dtype=torch.uint8)
         self.register_buffer("numbers", numbers)
         self.register_buffer("scales", torch.zeros(self.rows, blocks))
-        rounded = _Rounded(lambda: quantise(np.asarray(weights[f"{name}.weight"]), bits))
-        recipe |= {f"{name}.numbers": rounded.numbers, f"{name}.scales": rounded.scales}
 
     def forward(self, x: Tensor) -> Tensor:
         product: Tensor = torch.onnx.ops.symbolic(
@@ -76,58 +78,76 @@ class BlockLinear(nn.Module):
         )
         return product if self.bias is None else product + self.bias
 
+    def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
+        made = _Quantised(lambda: quantise(weight(), self.bits))
+        return {"numbers": made.numbers, "scales": made.scales}
+
 
 class StoredConv(nn.Module):
-    """A convolution whose weight is stored as float32, float16, or int8 with a scale per filter."""
+    """A convolution whose weight is stored as float32 or float16."""
 
     filters: Tensor
-    scales: Tensor
 
-    def __init__(self, name: str, layer: nn.Conv2d, dtype: str, weights: Weights, recipe: Recipe):
+    def __init__(self, layer: nn.Conv2d, dtype: torch.dtype):
         super().__init__()
         self.bias, self.stride = layer.bias, layer.stride
         self.padding: Any = layer.padding
-        self.quantised = dtype in BITS
-        key, shape = f"{name}.weight", layer.weight.shape
-        if not self.quantised:
-            self.register_buffer("filters", torch.zeros(shape, dtype=_torch(dtype)))
-            recipe[f"{name}.filters"] = lambda: np.asarray(weights[key])
-            return
-        self.register_buffer("filters", torch.zeros(shape, dtype=torch.int8))
-        self.register_buffer("scales", torch.zeros(shape[0]))
-        rounded = _Rounded(lambda: quantise_filters(np.asarray(weights[key])))
-        recipe |= {f"{name}.filters": rounded.numbers, f"{name}.scales": rounded.scales}
+        self.register_buffer("filters", torch.zeros(layer.weight.shape, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        filters = self.filters
-        if self.quantised:
-            filters = torch.onnx.ops.symbolic(
-                "DequantizeLinear",
-                (filters, self.scales),
-                {"axis": 0},
-                dtype=torch.float32,
-                shape=filters.shape,
-            )
-        return functional.conv2d(x, filters.to(x.dtype), self.bias, self.stride, self.padding)
+        filters = self.filters.to(x.dtype)
+        return functional.conv2d(x, filters, self.bias, self.stride, self.padding)
+
+    def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
+        return {"filters": weight}
+
+
+class QuantisedConv(StoredConv):
+    """A convolution whose weight is stored as int8 with a scale per filter."""
+
+    scales: Tensor
+
+    def __init__(self, layer: nn.Conv2d):
+        super().__init__(layer, torch.int8)
+        self.register_buffer("scales", torch.zeros(len(layer.weight)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        filters = torch.onnx.ops.symbolic(
+            "DequantizeLinear",
+            (self.filters, self.scales),
+            {"axis": 0},
+            dtype=torch.float32,
+            shape=self.filters.shape,
+        )
+        filters = filters.to(x.dtype)
+        return functional.conv2d(x, filters, self.bias, self.stride, self.padding)
+
+    def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
+        made = _Quantised(lambda: quantise_filters(weight()))
+        return {"filters": made.numbers, "scales": made.scales}
 
 
 class StoredEmbedding(nn.Module):
-    """A table of rows, stored as float32 or float16; `weight` by CLIP's wish."""
+    """A table of rows, stored as float32 or float16; CLIP reads its `weight` by this name."""
 
     weight: Tensor
 
-    def __init__(
-        self, name: str, layer: nn.Embedding, dtype: str, weights: Weights, recipe: Recipe
-    ):
+    def __init__(self, layer: nn.Embedding, dtype: torch.dtype):
         super().__init__()
-        self.register_buffer("weight", torch.zeros(layer.weight.shape, dtype=_torch(dtype)))
-        recipe[f"{name}.weight"] = lambda: np.asarray(weights[f"{name}.weight"])
+        self.register_buffer("weight", torch.zeros(layer.weight.shape, dtype=dtype))
 
     def forward(self, ids: Tensor) -> Tensor:
         return functional.embedding(ids, self.weight).float()
 
+    def recipe(self, weight: Make) -> Recipe:
+        """How its tensors, named without the layer's own name, are made of the original weight."""
+        return {"weight": weight}
 
-class _Rounded:
+
+class _Quantised:
     """Makes numbers, and keeps their scales, which are small, until those are asked for."""
 
     def __init__(self, make: Callable[[], tuple[np.ndarray, np.ndarray]]):
@@ -143,34 +163,36 @@ class _Rounded:
         return self.make()[1] if scales is None else scales
 
 
-def store(module: nn.Module, width: Width, weights: Weights) -> Recipe:
+Stored = StoredLinear | BlockLinear | StoredConv | StoredEmbedding
+
+
+def store(module: nn.Module, width: Callable[[str], Width], weights: Weights) -> Recipe:
     """Replace a module's linear, convolution and embedding layers by stored ones, in place.
 
-    Returns how every tensor of the module, replaced or not, is made of `weights`.
+    width: of a layer's name. Returns how every tensor of the module, replaced or not, is made of
+    `weights`.
     """
+
+    def read(name: str) -> np.ndarray:
+        return np.asarray(weights[name])
+
     recipe: Recipe = {}
     for name, layer in list(module.named_modules()):
-        stored = _stored(name, layer, width, weights, recipe)
+        stored = _stored(layer, width(name))
         if stored is not None:
-            stored._forward_hooks.update(layer._forward_hooks)  # LoRA slots
             module.set_submodule(name, stored)
-    for name, _ in module.named_parameters():
-        recipe[name] = partial(lambda key: np.asarray(weights[key]), name)
-    return recipe
+            made = stored.recipe(partial(read, f"{name}.weight"))
+            recipe |= {f"{name}.{key}": make for key, make in made.items()}
+    return recipe | {name: partial(read, name) for name, _ in module.named_parameters()}
 
 
-def _stored(name: str, layer: Any, width: Width, weights: Weights, recipe: Recipe):
+def _stored(layer: nn.Module, width: Width) -> Stored | None:
     if isinstance(layer, nn.Linear):
-        if width(name) in BITS:
-            return BlockLinear(name, layer, BITS[width(name)], weights, recipe)
-        return StoredLinear(name, layer, width(name), weights, recipe)
+        if width in BITS:
+            return BlockLinear(layer, BITS[width])
+        return StoredLinear(layer, FLOATS[width])
     if isinstance(layer, nn.Conv2d):
-        return StoredConv(name, layer, width(name), weights, recipe)
+        return QuantisedConv(layer) if width in BITS else StoredConv(layer, FLOATS[width])
     if isinstance(layer, nn.Embedding):
-        table = "fp16" if width(name) in BITS else width(name)
-        return StoredEmbedding(name, layer, table, weights, recipe)
+        return StoredEmbedding(layer, FLOATS.get(width, torch.float16))
     return None
-
-
-def _torch(dtype: str) -> torch.dtype:
-    return {"fp32": torch.float32, "fp16": torch.float16}[dtype]

@@ -6,6 +6,7 @@ from typing import Literal, get_args
 FormatName = Literal["onnx", "executorch", "coreml"]
 Engine = Literal["onnxruntime", "executorch", "coreml", "torch", "numpy"]
 FORMAT_NAMES: tuple[FormatName, ...] = get_args(FormatName)
+Dtype = Literal["fp32", "fp16", "int8"]  # of an exported hypernetwork
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 LARGEST_RANK = 512  # of a LoRA that an export takes
 
@@ -20,7 +21,7 @@ class Format:
 
     engine: Engine
     merger: str
-    merger_dtype: str
+    merger_dtype: Dtype
     quantize: str
 
 

@@ -20,12 +20,13 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
+from lorarar.artefacts.formats import Dtype
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 MERGER_FORMAT = "lorarar.merger.1"
 FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
-DTYPES = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
+DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,14 @@ class MergerManifest:
     widths: list[int]
     hidden: int
     predicts: list[str]
-    dtype: str
+    dtype: Dtype
     fingerprint: str
     format: str = MERGER_FORMAT
     offsets: str = ""
 
     @classmethod
-    def of(cls, hypernet: Hypernet, dtype: str) -> "MergerManifest":
+    def of(cls, hypernet: Hypernet, dtype: Dtype) -> "MergerManifest":
+        """Describe a hypernetwork as it will be exported."""
         if dtype not in DTYPES:
             raise LorararError(f"dtype '{dtype}' is unknown; use one of {', '.join(DTYPES)}")
         return cls(
@@ -74,6 +76,7 @@ class MergerManifest:
         raise LorararError(f"{path}: {reason}; export it again with this version")
 
     def to_json(self) -> str:
+        """Return what `parse` reads."""
         return json.dumps(asdict(self))
 
     @cached_property

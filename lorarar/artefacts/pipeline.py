@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lorarar.artefacts.formats import FORMATS, FormatName
 from lorarar.bases import Shape
 from lorarar.errors import LorararError
 from lorarar.files import sha256
@@ -55,7 +56,7 @@ class PipelineManifest:
     files: path -> [bytes, sha256].
     """
 
-    engine: str
+    engine: FormatName
     quantize: str
     base: str
     identity: str
@@ -81,6 +82,7 @@ class PipelineManifest:
         return {name: shape for stage in stages for name, shape in stage.layers.items()}
 
     def save(self, folder: Path) -> None:
+        """Write the manifest into the folder that it describes."""
         (folder / NAME).write_text(json.dumps(asdict(self), indent=1))
 
 
@@ -133,7 +135,11 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
         ]
         for part, stages in fields["parts"].items()
     }
+    if fields["engine"] not in FORMATS:
+        raise ValueError(f"engine '{fields['engine']}' is none of {', '.join(FORMATS)}")
     files = {_inside(name): (int(size), str(sha)) for name, (size, sha) in fields["files"].items()}
+    if fields["engine"] not in FORMATS:
+        raise ValueError(f"engine '{fields['engine']}'")
     return PipelineManifest(**fields | {"parts": parts, "files": files})
 
 

@@ -9,13 +9,19 @@ A JSON file, by custom `manifest.json` in the folder of the LoRAs; paths are rel
                {"file": "ink.safetensors", "kind": "style", "images": "images/ink",
                 "prompt": "a cat in ink style", "phrase": "in ink style", "held_out": true}]}
 
+images: a folder, whose `metadata.jsonl` may caption them (`lorarar.training.images`).
 phrase: what a style LoRA's prompts end in, for training with `--objective together`.
 recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: never trained on.
+"drawn", beside "recipe", says that the images are drawn when they are needed, as those of the small
+world are (`lorarar.mini.pictures`), by the SHA-256 of their pixels; their paths are then relative
+to a folder of that name in the user's cache.
 """
 
 import json
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
@@ -36,25 +42,41 @@ class Entry:
 
     @property
     def name(self) -> str:
+        """The file's name without its suffix."""
         return self.file.stem
 
 
 @dataclass(frozen=True)
 class TrainingManifest:
-    """What `manifest.json` says."""
+    """What `manifest.json` says. drawn: the hash of images that are drawn when they are needed."""
 
     path: Path
     loras: tuple[Entry, ...]
-    recipe: dict
+    recipe: dict[str, Any]
+    drawn: str | None = None
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that its images' paths are relative to."""
+        return self.path.parent if self.drawn is None else image_cache() / self.drawn
 
     def of(self, kind: str, held_out: bool) -> list[Entry]:
+        """Return the LoRAs of a kind that are held out, or those that are not."""
         return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
+
+
+def image_cache() -> Path:
+    """The folder for images that are drawn when they are needed, in the user's cache."""
+    # Path.home() raises for a user without a home, who may read manifests all the same.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "lorarar", "images")
 
 
 def load_manifest(path: Path) -> TrainingManifest:
     """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
 
-    Raises LorararError if it is missing or damaged, or names images that do not exist.
+    Raises LorararError if it is missing or damaged, or names images that neither exist nor are
+    drawn when they are needed.
     """
     if path.is_dir():
         path = path / "manifest.json"
@@ -64,32 +86,41 @@ def load_manifest(path: Path) -> TrainingManifest:
             raise LorararError(
                 f"{path}: is of format '{content['format']}', not '{TRAINING_FORMAT}'"
             )
-        recipe = dict(content.get("recipe", {}))
-        entries = tuple(_entry(path.parent, **line) for line in content["loras"])
+        manifest = TrainingManifest(path, (), dict(content.get("recipe", {})), content.get("drawn"))
+        root = manifest.image_root
+        entries = tuple(_entry(path.parent, root, **line) for line in content["loras"])
     except OSError as error:
         raise LorararError(f"{path}: cannot be read ({error.strerror}); give a manifest") from error
     except (ValueError, KeyError, TypeError) as error:
         raise LorararError(
-            f"{path}: no manifest ({error!r}); see the README for its form"
+            f"{path}: no manifest ({error!r}); see docs/training.md for its form"
         ) from error
     for entry in entries:
-        _check(entry, path)
-    return TrainingManifest(path, entries, recipe)
+        _check_kind(entry, path)
+        if manifest.drawn is None and not entry.images.is_dir():
+            raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
+    return replace(manifest, loras=entries)
 
 
 def _entry(
-    folder: Path, file: str, kind: str, images: str, prompt: str, held_out=False, phrase=""
+    folder: Path,
+    image_root: Path,
+    *,
+    file: str,
+    kind: str,
+    images: str,
+    prompt: str,
+    held_out: bool = False,
+    phrase: str = "",
 ) -> Entry:
-    return Entry(folder / file, kind, folder / images, str(prompt), bool(held_out), str(phrase))
+    return Entry(folder / file, kind, image_root / images, str(prompt), bool(held_out), str(phrase))
 
 
-def _check(entry: Entry, path: Path) -> None:
+def _check_kind(entry: Entry, path: Path) -> None:
     if entry.kind not in ROLES:
         raise LorararError(
             f"{path}: '{entry.file.name}' is of kind '{entry.kind}'; use {' or '.join(ROLES)}"
         )
-    if not entry.images.is_dir():
-        raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
 
 
 def check_trained(manifest: TrainingManifest, held_out: bool) -> None:

@@ -1,22 +1,21 @@
 """The command line's commands for devices: export, adapters, drawing from what was exported."""
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from lorarar.artefacts.formats import FORMAT_NAMES
-from lorarar.cli.training import Force, Output
+from lorarar.artefacts.formats import FORMAT_NAMES, Engine, FormatName
+from lorarar.cli.options import Force, Output
 from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
 
-device = typer.Typer()
+commands = typer.Typer()
 
-Target = StrEnum("Target", {name: name for name in ("all", *FORMAT_NAMES)})  # type: ignore[misc]
+Target = Literal["all", FormatName]
 
 
-@device.command("export")
+@commands.command("export")
 def export_model(
     target: Annotated[Target, typer.Argument(help="formats; all: a folder for each")],
     output: Output,
@@ -33,14 +32,14 @@ def export_model(
     from lorarar.export.options import export_folder
 
     for name in FORMAT_NAMES:
-        if target.value not in ("all", name):
+        if target not in ("all", name):
             continue
-        folder = output / name if target.value == "all" else output
+        folder = output / name if target == "all" else output
         folder.parent.mkdir(parents=True, exist_ok=True)
         export_folder(name, model, folder, hypernet=hypernet, force=force)
 
 
-@device.command("export-adapter")
+@commands.command("export-adapter")
 def export_adapter(
     lora: Path,
     output: Output,
@@ -54,12 +53,12 @@ def export_adapter(
     typer.echo(f"{output}: {size / 1e6:.1f} MB, for {exported}")
 
 
-@device.command()
+@commands.command()
 def serve(
     exported: Annotated[
         Path | None, typer.Argument(metavar="FOLDER", help="an exported pipeline")
     ] = None,
-    backend: Annotated[str, typer.Option()] = "onnxruntime",
+    backend: Engine = "onnxruntime",
     loras: Annotated[
         Path | None, typer.Option(help="folder of LoRAs; the embedded ones for the embedded model")
     ] = None,

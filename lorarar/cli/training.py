@@ -1,36 +1,28 @@
 """The command line's training commands."""
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lorarar.hypernet import ROLES
-from lorarar.methods.options import PRECISIONS
-from lorarar.training.recipes import HypernetRecipe, LoraRecipe
+from lorarar.cli.options import Force, Model, Output, Positive
+from lorarar.hypernet import Role
+from lorarar.methods.options import Precision
+from lorarar.training.recipes import HypernetRecipe, LoraRecipe, Objective
 
-training = typer.Typer()
+commands = typer.Typer()
 
-Kind = StrEnum("Kind", {name: name for name in ROLES})  # type: ignore[misc]
-Precision = StrEnum("Precision", {name: name for name in PRECISIONS})  # type: ignore[misc]
-Model = Annotated[
-    str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
-]
-Output = Annotated[Path, typer.Option("--output", "-o")]
-Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 Side = Annotated[int | None, typer.Option(min=8, help="pixels; the model's own by default")]
-Positive = Annotated[int, typer.Option(min=1)]
 Checkpointing = Annotated[
     bool, typer.Option("--checkpointing", help="gradient checkpointing: less memory, more time")
 ]
 
 
-@training.command("train-lora")
+@commands.command("train-lora")
 def train_lora(
     images: Annotated[Path, typer.Option(help="folder; metadata.jsonl in it may caption images")],
     prompt: Annotated[str, typer.Option(help="what images without a caption show")],
-    kind: Annotated[Kind, typer.Option()],
+    kind: Annotated[Role, typer.Option()],
     output: Output,
     model: Model = None,
     rank: Positive = LoraRecipe.rank,
@@ -39,7 +31,7 @@ def train_lora(
     batch: Positive = LoraRecipe.batch,
     side: Side = LoraRecipe.side,
     seed: int = LoraRecipe.seed,
-    precision: Precision = Precision["no"],
+    precision: Precision = "no",
     checkpointing: Checkpointing = False,
     adam_8bit: Annotated[bool, typer.Option("--adam-8bit", help="needs bitsandbytes")] = False,
     prior_prompt: Annotated[
@@ -63,28 +55,28 @@ def train_lora(
     from lorarar.training.lora import train_lora
 
     recipe = LoraRecipe(
-        rank,
-        steps,
-        learning_rate,
-        batch,
-        side,
-        seed,
-        precision.value,
-        checkpointing,
-        adam_8bit,
-        prior_prompt,
-        prior_folder,
-        prior_images,
-        prior_weight,
-        prior_unprompted,
-        snr_gamma,
-        sample_every,
+        rank=rank,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch=batch,
+        side=side,
+        seed=seed,
+        precision=precision,
+        checkpointing=checkpointing,
+        adam_8bit=adam_8bit,
+        prior_prompt=prior_prompt,
+        prior_folder=prior_folder,
+        prior_images=prior_images,
+        prior_weight=prior_weight,
+        prior_unprompted=prior_unprompted,
+        snr_gamma=snr_gamma,
+        sample_every=sample_every,
     )
-    train_lora(model, images, prompt, kind.value, output, recipe, force)
+    train_lora(model, images, prompt, kind, output=output, recipe=recipe, force=force)
     typer.echo(f"{output}: trained, rank {rank}, {steps} steps")
 
 
-@training.command()
+@commands.command()
 def train(
     loras: Annotated[Path, typer.Option(help="folder with a manifest.json, or the manifest")],
     output: Output,
@@ -101,10 +93,10 @@ def train(
     validation_pairs: Positive = HypernetRecipe.validation_pairs,
     side: Side = HypernetRecipe.side,
     seed: int = HypernetRecipe.seed,
-    precision: Precision = Precision["no"],
+    precision: Precision = "no",
     checkpointing: Checkpointing = False,
     objective: Annotated[
-        str, typer.Option(help="published, or together: on prompts that name both")
+        Objective, typer.Option(help="together: on prompts that name both")
     ] = HypernetRecipe.objective,
     offsets: Annotated[
         float, typer.Option(min=0, help="learning rate of each layer's offset; 0: none")
@@ -113,30 +105,32 @@ def train(
     force: Force = False,
 ) -> None:
     """Train the hypernetwork on pairs of LoRAs; resumes if killed."""
+    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.hypernet import train_hypernet
 
+    draw_training_images(loras)
     recipe = HypernetRecipe(
-        steps,
-        hidden,
-        tuple(predicts.split(",")),
-        similarity,
-        learning_rate,
-        batch,
-        pairs,
-        validation_pairs,
-        side,
-        seed,
-        precision.value,
-        checkpointing,
+        steps=steps,
+        hidden=hidden,
+        predicts=tuple(predicts.split(",")),
+        similarity=similarity,
+        learning_rate=learning_rate,
+        batch=batch,
+        pairs=pairs,
+        validation_pairs=validation_pairs,
+        side=side,
+        seed=seed,
+        precision=precision,
+        checkpointing=checkpointing,
         objective=objective,
         offsets=offsets,
         decay=decay,
     )
-    train_hypernet(model, loras, output, recipe, force)
+    train_hypernet(model, loras, output, recipe, force=force)
     typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")
 
 
-@training.command("train-many")
+@commands.command("train-many")
 def train_many(
     manifest: Path,
     model: Model = None,
@@ -145,7 +139,9 @@ def train_many(
     ] = None,
 ) -> None:
     """Train every LoRA of a manifest that does not exist yet; resumes if killed."""
+    from lorarar.mini.pictures import draw_training_images
     from lorarar.training.many import train_many
 
+    draw_training_images(manifest)
     trained = train_many(model, manifest, workers)
     typer.echo(f"{manifest}: {len(trained)} LoRAs trained")

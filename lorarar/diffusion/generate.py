@@ -16,7 +16,8 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
-from lorarar.methods import METHODS, merge
+from lorarar.methods import METHODS, DrawingMethod
+from lorarar.methods.options import MergeOptions, Precision
 
 DRAWING_METHODS = (*METHODS, "klora")
 
@@ -42,13 +43,14 @@ def generate(
     content: str | Path,
     style: str | Path,
     prompt: str,
+    *,
     model: str | Path | None = None,
     hypernet: Path | None = None,
-    method: str = "lorarar",
+    method: DrawingMethod = "lorarar",
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
-    precision: str = "no",
+    precision: Precision = "no",
 ) -> Drawn:
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
@@ -57,23 +59,27 @@ def generate(
 
     Raises LorararError for bad input.
     """
-    pair = [load_lora(find_lora(name)) for name in (content, style)]
+    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
     pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
-    options = {
+    options: dict[str, Any] = {
         "hypernet": load_hypernet(hypernet) if hypernet else None,
         "model": model,
         "precision": precision,
     }
-    with merged_into(pipeline, pair[0], pair[1], method, **options) as ready:
-        picture = draw(pipeline, [prompt], [seed], steps, guidance, **ready.arguments)[0]
-    return Drawn(picture, ready.merge_seconds)
+    with merged_into(pipeline, *loras, method, **options) as ready:
+        pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
+    return Drawn(pictures[0], ready.merge_seconds)
 
 
 @contextmanager
 def merged_into(
-    pipeline: StableDiffusionXLPipeline, content: Lora, style: Lora, method: str, **options: Any
+    pipeline: StableDiffusionXLPipeline,
+    content: Lora,
+    style: Lora,
+    method: str,
+    **options: Any,
 ) -> Iterator[Ready]:
     """Within this context the pipeline draws with both LoRAs.
 
@@ -88,7 +94,7 @@ def merged_into(
         return
     if method not in METHODS:
         raise LorararError(f"method '{method}' is unknown; use one of {', '.join(DRAWING_METHODS)}")
-    merged = materialise(merge(content, style, method, **options))
+    merged = materialise(METHODS[method](content, style, MergeOptions(**options)))
     ready = Ready(time.perf_counter() - started, {})
     put_lora(pipeline, merged)
     try:

@@ -6,16 +6,7 @@ from typing import Any
 
 from diffusers import StableDiffusionXLPipeline
 
-from lorarar.diffusion.two_loras import (
-    Pair,
-    PairedLinear,
-    attention_projections,
-    carry,
-    pair_up,
-    pairs_of,
-    torch_factors,
-    unpair,
-)
+from lorarar.diffusion.two_loras import Pair, PairedLinear, carrying
 from lorarar.lora import Lora
 
 ALPHA, BETA = 1.5, 0.5  # the paper's, for the scale S = ALPHA * t / T + BETA
@@ -31,25 +22,16 @@ def klora(
     S * gamma times that of |dW_s|, else the style LoRA. gamma is the ratio of the summed |dW_c|
     and |dW_s| of all layers; S grows with the share of steps done.
     """
-    shapes = attention_projections(pipeline.unet)
-    device = pipeline.unet.device
-    pairs = pairs_of(*(torch_factors(lora, shapes, device) for lora in (content, style)))
-    paired = pair_up(pipeline.unet, list(shapes))
-    carry(paired, pairs)
-    balance = balances(pairs)
-    choose(paired, balance, 0.0)
+    with carrying(pipeline.unet, content, style) as paired:
+        balance = balances({name: layer.pair for name, layer in paired.items()})
+        choose(paired, balance, 0.0)
 
-    def after_step(pipe: Any, index: int, time: Any, state: dict) -> dict:
-        done = (index + 1) / pipe.num_timesteps
-        choose(paired, balance, done)
-        if done >= 1:
-            choose(paired, balance, 0.0)  # the next picture starts anew
-        return {}
+        def after_step(pipe: Any, index: int, time: Any, state: dict) -> dict:
+            done = (index + 1) / pipe.num_timesteps
+            choose(paired, balance, done if done < 1 else 0.0)  # the next picture starts anew
+            return {}
 
-    try:
         yield {"callback_on_step_end": after_step}
-    finally:
-        unpair(pipeline.unet, paired)
 
 
 def balances(pairs: Mapping[str, Pair]) -> dict[str, float]:

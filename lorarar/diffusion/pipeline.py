@@ -15,7 +15,7 @@ from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.files import write_atomically
 from lorarar.lora import Lora
-from lorarar.methods.options import PRECISIONS
+from lorarar.methods.options import PRECISIONS, Precision
 from lorarar.save import tensors_of
 
 ADAPTER = "merged"
@@ -48,7 +48,7 @@ def load_pipeline(
 
 
 def load_onto(
-    device: torch.device, model: str | Path | None = None, precision: str = "no"
+    device: torch.device, model: str | Path | None = None, precision: Precision = "no"
 ) -> StableDiffusionXLPipeline:
     """Load a pipeline onto a device; precision: "no" (float32), "bf16" or "fp16".
 
@@ -88,6 +88,7 @@ def draw(
     prompts: list[str],
     seeds: list[int],
     steps: int = 20,
+    *,
     guidance: float = 5.0,
     **extra: Any,
 ) -> Tensor:

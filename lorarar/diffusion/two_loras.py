@@ -1,16 +1,20 @@
 """A UNet that carries two LoRAs side by side, to be used one at a time or merged."""
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lorarar.bases import Shape
+from lorarar.diffusion.projections import attention_projections
 from lorarar.errors import LorararError
 from lorarar.lora import Layer, Lora
 
 Factors = tuple[Tensor, Tensor]
+Mode = Literal["none", "content", "style", "merged"]
 
 
 class Pair(NamedTuple):
@@ -32,9 +36,10 @@ class PairedLinear(nn.Module):
         self.linear = linear
         self.pair: Pair
         self.m: Tensor | None = None
-        self.mode = "none"
+        self.mode: Mode = "none"
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map x, (..., in), to (..., out)."""
         result = self.linear(x)
         for side, role in enumerate(Pair._fields):
             if self.mode not in (role, "merged"):
@@ -63,17 +68,29 @@ def unpair(unet: Any, paired: Mapping[str, PairedLinear]) -> None:
         setattr(unet.get_submodule(parent), child, layer.linear)
 
 
-def attention_projections(unet: Any) -> dict[str, tuple[int, int]]:
-    """Map the UNet's attention projections ('unet.' included) to their shapes (out, in)."""
-    return {
-        f"unet.{name}": (module.out_features, module.in_features)
-        for name, module in unet.named_modules()
-        if isinstance(module, nn.Linear) and name.endswith(("to_q", "to_k", "to_v", "to_out.0"))
-    }
+@contextmanager
+def carrying(unet: Any, content: Lora, style: Lora) -> Iterator[dict[str, PairedLinear]]:
+    """Within this context the UNet's attention projections carry both LoRAs; gives them by name.
+
+    Raises LorararError if a LoRA has layers that the UNet has not.
+    """
+    shapes = lora_shapes(unet)
+    pairs = pairs_of(*(torch_factors(lora, shapes, unet.device) for lora in (content, style)))
+    paired = pair_up(unet, list(shapes))
+    carry(paired, pairs)
+    try:
+        yield paired
+    finally:
+        unpair(unet, paired)
+
+
+def lora_shapes(unet: Any) -> dict[str, Shape]:
+    """Map each layer that a LoRA may have ('unet.' included) to its shape (out, in)."""
+    return {f"unet.{name}": shape for name, shape in attention_projections(unet).items()}
 
 
 def torch_factors(
-    lora: Lora, shapes: Mapping[str, tuple[int, int]], device: torch.device
+    lora: Lora, shapes: Mapping[str, Shape], device: torch.device
 ) -> dict[str, Factors]:
     """Return each projection's factors in float32, of rank 0 where the LoRA has none.
 
@@ -100,6 +117,7 @@ def _factors(layer: Layer, device: torch.device) -> Factors:
 
 
 def pairs_of(content: Mapping[str, Factors], style: Mapping[str, Factors]) -> dict[str, Pair]:
+    """Pair the factors of each layer, as `torch_factors` gives them."""
     return {name: Pair(factors, style[name]) for name, factors in content.items()}
 
 
@@ -110,7 +128,7 @@ def carry(paired: Mapping[str, PairedLinear], pairs: Mapping[str, Pair]) -> None
 
 
 def use(
-    paired: Mapping[str, PairedLinear], mode: str, m: Mapping[str, Tensor] | None = None
+    paired: Mapping[str, PairedLinear], mode: Mode, m: Mapping[str, Tensor] | None = None
 ) -> None:
     """Set every layer's mode and coefficients."""
     for name, layer in paired.items():

@@ -1,5 +1,8 @@
 """Methods in factored form, torch-free: what a device can do, too."""
 
+from collections.abc import Callable
+from typing import Literal
+
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.merge import coefficients, reduce_rank, weighted_sum
@@ -35,4 +38,10 @@ def svd(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     return reduce_rank(direct(content, style, options), rank)[0]
 
 
-FACTORED = {"lorarar": lorarar, "direct": direct, "linear": linear, "svd": svd}
+FactoredName = Literal["lorarar", "direct", "linear", "svd"]
+FACTORED: dict[str, Callable[[Lora, Lora, MergeOptions], Lora]] = {
+    "lorarar": lorarar,
+    "direct": direct,
+    "linear": linear,
+    "svd": svd,
+}

@@ -84,7 +84,7 @@ def run_engines(exports: list[Export], output: Path, force: bool, console: Conso
             export.wait()
         pipeline = Pipeline.load(export.folder, export.engine)
         started = time.perf_counter()
-        pipeline.set_pair(*files)
+        pipeline.set_pair(files[0], files[1])
         swapped = time.perf_counter()
         picture = np.asarray(pipeline.generate(prompt, seed=SEED)) / np.float32(255)
         drawn = time.perf_counter()

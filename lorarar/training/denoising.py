@@ -23,16 +23,19 @@ class Examples(NamedTuple):
     sizes: Tensor
 
     def to(self, device: torch.device) -> "Examples":
+        """Return them on another device."""
         return Examples(*(part.to(device) for part in self))
 
     def take(self, chosen: Tensor) -> "Examples":
+        """Return those of these indices, (k,)."""
         return Examples(*(part[chosen] for part in self))
 
-    def some(self, count: int) -> "Examples":
-        """Return random ones, with repeats."""
+    def sample(self, count: int) -> "Examples":
+        """Draw random ones, with repeats."""
         return self.take(torch.randint(len(self.latents), (count,)))
 
-    def beside(self, others: "Examples") -> "Examples":
+    def concatenate(self, others: "Examples") -> "Examples":
+        """Return these, then the others."""
         return Examples(*map(torch.cat, zip(self, others, strict=True)))
 
 

@@ -6,10 +6,10 @@ import numpy as np
 
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, load_hypernet
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import RunGraph
 
 
-def load(path: Path, threads: int) -> tuple[MergerManifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Read a hypernetwork checkpoint."""
     hypernet = load_hypernet(path)
     manifest = MergerManifest.of(hypernet, "fp32")
