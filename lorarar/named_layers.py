@@ -10,7 +10,7 @@ import numpy as np
 
 from lorarar.bases import BASES, Shape, covers, layer_shapes, matrix_shapes
 from lorarar.errors import LorararError
-from lorarar.layer import check_factors, fits, matrix_shape
+from lorarar.layer import check_part, check_ranks, fits, matrix_shape
 from lorarar.lora_names import Part, meanings, spelling_of, split_name
 from lorarar.lora_source import Source, read_source
 from lorarar.lycoris import difference_shape
@@ -190,14 +190,17 @@ def _remedy(path: Path) -> str:
 
 
 def _matrix_shape(name: str, parts: Parts, path: Path) -> Shape:
+    for part, tensor in parts.items():
+        if part != "alpha":
+            check_part(tensor, name, str(path))
     if "up" not in parts and "down" not in parts:
         return difference_shape(name, parts, str(path))
-    for part, other in (("down (lora_A)", "up (lora_B)"), ("up (lora_B)", "down (lora_A)")):
-        if other.split()[0] not in parts:
+    for part, ending in (("up", "lora_B"), ("down", "lora_A")):
+        if part not in parts:
             raise LorararError(
-                f"{path}: layer '{name}' has {part} but no {other}; get the file again"
+                f"{path}: layer '{name}' has no {part} factor ({ending}); get the file again"
             )
-    check_factors(parts["up"], parts["down"], name, str(path))
+    check_ranks(parts["up"], parts["down"], name, str(path))
     if "mid" in parts:
         return difference_shape(name, parts, str(path))
     return matrix_shape(parts["up"], parts["down"])

@@ -15,6 +15,7 @@ from lorarar.named_layers import read_layers
 from lorarar.summary import overview
 
 NARROW = 160  # weights up to here are small enough to be converted each time
+MARKS = (b"hada_", b"lokr_", b"lora_mid", b".diff", b"dora_scale")  # of what can be converted
 GROWTH = 81 * 16  # of factors: kernels moved from up to down, and float8 held as wider floats
 FOLDER = Path(tempfile.mkdtemp(dir="/dev/shm" if os.path.isdir("/dev/shm") else None))
 FILE = FOLDER / "fuzzed.safetensors"
@@ -35,6 +36,8 @@ def try_file(data: bytes) -> bool:
         return True
     except LorararError as error:
         check_refusal(error)
+    if not any(mark in content for mark in MARKS):
+        return False
     try:
         named = read_layers(FILE, EVERY_PART)
         if all(max(shape) <= NARROW for shape in named.shapes.values()):
