@@ -35,6 +35,7 @@ REFUSED = {
 }
 SOME_REFUSED = re.compile("|".join(REFUSED))
 Parts = dict[Part, np.ndarray]
+EMBEDDING = re.compile(r"(token|position)_embedding$")
 MOST_ALPHAS = 65_536  # copies of one alpha in a tensor
 
 
@@ -67,7 +68,7 @@ def read_layers(path: Path, taken: Container[Part] = PLAIN) -> NamedLayers:
         for layer, parts in names.items()
     }
     notes += _leave_out(layers, _alphas_alone(layers), "layers that have an alpha alone")
-    notes += _leave_out(layers, _without_a_matrix(layers), "biases and norms")
+    notes += _leave_out(layers, _without_a_matrix(layers), "biases, norms and embeddings")
     biased = [name for name, parts in layers.items() if parts.pop("diff_b", None) is not None]
     notes += [_left_out(biased, "biases, of layers as")] if biased else []
     shapes = {name: _matrix_shape(name, parts, path) for name, parts in layers.items()}
@@ -154,7 +155,8 @@ def _without_a_matrix(layers: dict[str, Parts]) -> list[str]:
     return [
         name
         for name, parts in layers.items()
-        if parts.keys() <= {"diff", "diff_b"} and ("diff" not in parts or parts["diff"].ndim < 2)
+        if parts.keys() <= {"diff", "diff_b"}
+        and ("diff" not in parts or parts["diff"].ndim < 2 or EMBEDDING.search(name))
     ]
 
 

@@ -20,6 +20,7 @@ from test_cli import run
 
 from lorarar import Layer, Lora, LorararError, load_lora, merge, reduce_rank, save_lora
 from lorarar.files import Deferred, dump_safetensors, write_safetensors
+from lorarar.merge_files import merge_files
 from lorarar.peft_config import PeftConfig
 
 Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -81,6 +82,16 @@ def test_any_terminal_shows_any_text_and_is_not_steered_by_it(environment, tmp_p
         assert not {b"\x1b", b"\x07"} & {said[i : i + 1] for i in range(len(said))}
         assert b"\\x1b" in said and b"Traceback" not in said
     assert b"\\u202e" in subprocess.run([*command, "inspect", path], capture_output=True).stdout
+
+
+def test_names_of_files_that_are_no_utf8_do_not_spoil_what_is_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    one = written(tmp_path / "x.safetensors", pair()).rename(tmp_path / f"{name}.safetensors")
+    out = tmp_path / f"{name}-merged.safetensors"
+    merge_files(one, one, out, method="direct")
+    with safe_open(out, "np") as file:
+        assert file.metadata()["lorarar.content"] == r"caf\udce9.safetensors"
+    assert load_lora(out).layers.keys() == {Q}
 
 
 def test_hashes_of_tensors_that_no_longer_are_do_not_stay(tmp_path):
