@@ -40,7 +40,7 @@ class Base:
 
     @property
     def layers_per_block(self) -> int:
-        """Resnets of each block on the way down; each on the way up has one more."""
+        """Count the resnets in each block on the way down."""
         return len(self.down[0])
 
 

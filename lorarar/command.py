@@ -22,10 +22,10 @@ def run_app(app: typer.Typer) -> None:
 
     Characters that the terminal's encoding lacks are printed as escapes.
     """
+    silence_libraries()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    silence_libraries()
     try:
         app()
     except LorararError as error:

@@ -66,7 +66,7 @@ class Deferred:
 
     @property
     def ndim(self) -> int:
-        """Number of axes."""
+        """Count the axes, as numpy does."""
         return len(self.shape)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:

@@ -61,11 +61,11 @@ class Hypernet:
 
     @property
     def hidden(self) -> int:
-        """Number of hidden features."""
+        """Count the hidden features."""
         return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
-        """Whether it predicts coefficients for this layer."""
+        """Whether it predicts coefficients for a layer of this name."""
         return is_predicted(layer, self.predicts)
 
     def half(self, layer: str, width: int, role: str) -> np.ndarray:
@@ -127,7 +127,7 @@ def add_offset(m: np.ndarray, layer: str, offsets: Offsets, source: str) -> np.n
 
 
 def is_predicted(layer: str, suffixes: tuple[str, ...]) -> bool:
-    """Whether a layer is one of the UNet's attention projections with one of these suffixes."""
+    """Whether a layer is an attention projection of the UNet with one of these suffixes."""
     return layer.startswith("unet.") and ".attn" in layer and layer.endswith(suffixes)
 
 

@@ -36,7 +36,7 @@ class Layer(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """Columns of up and rows of down."""
+        """The inner size of the two factors."""
         return self.down.shape[0]
 
     @property

@@ -28,7 +28,7 @@ class Source:
     configs: dict[str, PeftConfig] = field(default_factory=dict)
 
     def config(self, component: str) -> PeftConfig | None:
-        """PEFT's configuration of "unet", "text_encoder" or "text_encoder_2", if there is one."""
+        """What PEFT's configuration says of a component, if there is one."""
         return self.configs.get(component) or self.configs.get("")
 
 

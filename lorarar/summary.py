@@ -30,7 +30,7 @@ PEFT = re.compile(
 
 
 def kind_of(name: str) -> str:
-    """Name the kind of a layer, as in `KINDS`."""
+    """Name the kind of a layer: attention, feed-forward, convolution and so on."""
     return next((kind for kind, form in KINDS.items() if re.match(form, name)), "other")
 
 

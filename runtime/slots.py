@@ -17,7 +17,7 @@ Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipelin
 
 
 def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
-    """Read a LoRA, in any layout, that fits the slots; its weights stay on disk.
+    """Read a LoRA in any layout that fits the slots; its weights stay on disk.
 
     source: the exported folder, for messages.
 

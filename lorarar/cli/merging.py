@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from lorarar.cli.options import Force, HypernetPath, Model, Output, console, say, warn
+from lorarar.cli.options import Force, HypernetPath, Model, Output, console, say, say_notes
 from lorarar.files import refuse_existing
 from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
@@ -71,7 +71,7 @@ def merge(
         model=model,
         precision=precision,
     )
-    warn(report.notes)
+    say_notes(report.notes)
     if report.rank_error is not None:
         say(f"reduced to rank {rank}: relative error {report.rank_error:.2e}")
     say(f"{output}: {report.layers} layers merged in {report.seconds * 1e3:.0f} ms")
@@ -141,7 +141,7 @@ def convert(
         lora, in_all = conversion.lora, f", relative error {conversion.error:.2e}"
     else:
         lora = load_lora(file)
-    warn(f"{file}: {note}" for note in lora.notes)
+    say_notes(f"{file}: {note}" for note in lora.notes)
     save_lora(lora, output, layout or usual_layout(lora, output), force)
     say(f"{output}: {len(lora.layers)} layers{in_all}")
 
@@ -162,7 +162,7 @@ def inspect(
 ) -> None:
     """Show a LoRA's base model, layers, ranks, dtype, size and metadata (reads the header only)."""
     lora = load_lora(file)
-    warn(f"{file}: {note}" for note in lora.notes)
+    say_notes(f"{file}: {note}" for note in lora.notes)
     for fact, value in overview(lora).items():
         say(f"{fact}: {value}")
     for key, value in lora.metadata.items():

@@ -21,11 +21,11 @@ Positive = Annotated[int, typer.Option(min=1)]
 
 
 def say(line: str, to: Console = console) -> None:
-    """Print one line as it is, however long, but for characters that would steer the terminal."""
+    """Print one line as it is, however long, but for what would steer the terminal."""
     to.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
-def warn(notes: Iterable[str]) -> None:
-    """Print notes on files, a line each, to stderr."""
+def say_notes(notes: Iterable[str]) -> None:
+    """Print on stderr what was left out of a file."""
     for note in notes:
         say(f"note: {note}", Console(stderr=True))
