@@ -14,7 +14,7 @@ from lorarar.lora_names import meanings, spelling_of
 from lorarar.lora_source import COMPONENTS
 from lorarar.lycoris import difference
 from lorarar.named_layers import CONVERTIBLE, PLAIN, NamedLayers, read_layers, scale_of
-from lorarar.numeric import narrow, quietly, widen
+from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 
 EVERY_PART = (*PLAIN, *(part for parts in CONVERTIBLE.values() for part in parts))
@@ -49,7 +49,14 @@ def convert_lora(path: str | Path, rank: int, model: str | Path | None = None) -
         exact = _difference(name, named, weights)
         if not np.isfinite(exact).all():
             raise LorararError(f"{path}: layer '{name}' has NaN or infinite weights; get it again")
+        if parts.keys() <= {*PLAIN}:
+            scale = scale_of(name, len(parts["down"]), named)
+            layer = make_layer(parts["up"], parts["down"], scale, shape)
+            if layer.rank <= rank:
+                return layer, 0.0, _square(exact)
         up, down = (narrow(factor, dtype) for factor in low_rank(exact, rank))
+        if not (all_finite(up) and all_finite(down)):
+            raise LorararError(f"{path}: layer '{name}' overflows {dtype}; save it as F32 first")
         lost = exact - widen(up) @ widen(down)
         return make_layer(up, down, 1.0, shape), _square(lost), _square(exact)
 

@@ -22,6 +22,7 @@ from lorarar import Layer, Lora, LorararError, load_lora, merge, reduce_rank, sa
 from lorarar.files import Deferred, dump_safetensors, write_safetensors
 from lorarar.merge_files import merge_files
 from lorarar.peft_config import PeftConfig
+from lorarar.runtime.slots import scaled_factors
 
 Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 KOHYA = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q"
@@ -339,6 +340,14 @@ def test_small_alphas_lose_no_digits_of_float16(rank, alpha, spread, tmp_path):
         for found, times in ((load_lora(tmp_path / layout), 1), (merged, 1.3)):
             error = reference.dense(*found.layers[Q]) - times * wanted
             assert np.linalg.norm(error) < 5e-4 * times * np.linalg.norm(wanted)
+
+
+def test_small_alphas_lose_no_digits_on_a_device_in_float16():
+    up, down = normal(1280, 128, dtype=np.float16), normal(128, 1280, dtype=np.float16)
+    layer = Layer((up / 100).astype(np.float16), down, 1 / 128)
+    found = [np.asarray(x).astype(np.float16) for x in scaled_factors(layer, np.dtype(np.float16))]
+    error = reference.dense(*found) - reference.dense(*layer)
+    assert np.linalg.norm(error) < 5e-4 * np.linalg.norm(reference.dense(*layer))
 
 
 @pytest.mark.parametrize("as_convolution", ["linear", "kernel in down", "kernel in up", "flat"])
