@@ -15,7 +15,7 @@ from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
 from lorarar.runtime.backends import Backend, RunGraph
-from lorarar.runtime.slots import scaled_up
+from lorarar.runtime.slots import scaled_factors
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Merger:
             return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
         parts: dict[str, Array] = {"down": layer.down}
         if form == "factored":
-            parts["up"] = scaled_up(layer)
+            parts["up"], parts["down"] = scaled_factors(layer, dtypes["up"])
         else:
             kept = kept_feature(name, lora)
             parts["projected"] = parts["features"] = kept.values

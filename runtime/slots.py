@@ -10,7 +10,7 @@ from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients
-from lorarar.numeric import narrow, quietly, widen
+from lorarar.numeric import narrow, quietly, split_scale, widen
 from lorarar.parallel import side_by_side
 
 Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
@@ -35,7 +35,7 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
     """Return what goes into the content slots for one LoRA that draws alone.
 
     Maps `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays of the
-    export's dtype. alpha is folded into the latter. Layers that the LoRA lacks are left out, so
+    export's dtype. alpha is folded in. Layers that the LoRA lacks are left out, so
     cost nothing. source: the exported folder, for messages.
 
     Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
@@ -46,11 +46,8 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
 
     @quietly
     def both_factors(name: str) -> tuple[np.ndarray, np.ndarray]:
-        layer = lora.layers[name]
-        return (
-            _finite(layer.down, dtype, name, lora),
-            _finite(scaled_up(layer), dtype, name, lora),
-        )
+        up, down = scaled_factors(lora.layers[name], dtype)
+        return _finite(down, dtype, name, lora), _finite(up, dtype, name, lora)
 
     widest = max(map(max, manifest.projections.values()))
     made = side_by_side(both_factors, list(lora.layers), workers, widest)
@@ -110,10 +107,17 @@ def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
     return filled
 
 
-def scaled_up(layer: Layer) -> Array:
-    """Return a layer's up factor with alpha / rank folded in, (out, rank)."""
-    up = layer.up
-    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
+def scaled_factors(layer: Layer, dtype: np.dtype) -> tuple[Array, Array]:
+    """Return up (out, rank) and down (rank, in) with alpha / rank folded in, so that neither loses
+    digits in `dtype`, to which they are yet to be rounded."""
+    if layer.scale == 1:
+        return layer.up, layer.down
+    scales = split_scale(layer.scale, layer.up, layer.down, dtype)
+    up, down = (
+        widen(np.asarray(factor)) * scale
+        for factor, scale in zip((layer.up, layer.down), scales, strict=True)
+    )
+    return up, down
 
 
 def _projection(name: str) -> str:

@@ -25,7 +25,7 @@ DrawingChoice = Literal[MergeChoice, "klora"]
 
 
 def say(line: str, to: Console = console) -> None:
-    """Print one line as it is, however long."""
+    """Print one line as it is, however long, but for what would steer the terminal."""
     to.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 
