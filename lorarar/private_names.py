@@ -60,11 +60,7 @@ PRIVATE_NAMES = [
     PrivateName(
         "executorch",
         "executorch.extension.pybindings.portable_lib:_threadpool_get_thread_count",
-<<<<<<< HEAD
         "makes the pool, while its notes are left out",
-=======
-        "makes the thread pool, so that what it says then can be silenced",
->>>>>>> fix-rest
     ),
     PrivateName(
         "coremltools",

@@ -26,18 +26,13 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 MERGER_FORMAT = "lorarar.merger.1"
-<<<<<<< HEAD
 Form = Literal["factored", "small", "full"]
 FORMS: dict[Form, tuple[str, ...]] = {
     "factored": ("up", "down"),
     "small": ("projected", "down"),
     "full": ("features",),
 }
-DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
-=======
-FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
 INPUT_DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
->>>>>>> fix-rest
 
 
 @dataclass(frozen=True)

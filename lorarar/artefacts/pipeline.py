@@ -21,14 +21,9 @@ from lorarar.errors import LorararError
 from lorarar.files import sha256
 
 PIPELINE_FORMAT = "lorarar.pipeline.2"
-<<<<<<< HEAD
-NAME = "lorarar.json"
+MANIFEST_NAME = "lorarar.json"
 # Of the inputs of a projection's content slot and style slot; a lone LoRA has the first.
 SLOT_PREFIXES = ("", "style.")
-=======
-MANIFEST_NAME = "lorarar.json"
-SLOTS = ("", "style.")  # of a projection, for content and style; a lone LoRA has the first
->>>>>>> fix-rest
 
 
 @dataclass(frozen=True)
@@ -89,15 +84,11 @@ class PipelineManifest:
 
     def save(self, folder: Path) -> None:
         """Write the manifest into the folder that it describes."""
-<<<<<<< HEAD
         fields = asdict(self)
         for stages in fields["parts"].values():
             for stage in stages:
                 stage["layers"] = stage.pop("projections")  # their name in the file
-        (folder / NAME).write_text(json.dumps(fields, indent=1))
-=======
-        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=1))
->>>>>>> fix-rest
+        (folder / MANIFEST_NAME).write_text(json.dumps(fields, indent=1))
 
 
 def slot_inputs(projection: str, slot_prefix: str = "") -> tuple[str, str, str]:
