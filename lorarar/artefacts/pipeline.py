@@ -134,7 +134,7 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
                 file=_inside(stage["file"]),
                 inputs={name: (of, shape) for name, (of, shape) in stage["inputs"].items()},
                 outputs=list(stage["outputs"]),
-                layers={
+                projections={
                     name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()
                 },
             )
