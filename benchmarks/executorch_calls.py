@@ -38,9 +38,9 @@ def zeros_for(stage: Stage, rank: int) -> Tensors:
         for name, (dtype, shape) in stage.inputs.items()
     }
     shapes = (
-        shape for out, width in stage.layers.values() for shape in ((rank, width), (out, rank))
+        shape for out, width in stage.projections.values() for shape in ((rank, width), (out, rank))
     )
-    names = factor_names(stage.layers)
+    names = factor_names(stage.projections)
     return feeds | {name: np.zeros(s, np.float32) for name, s in zip(names, shapes, strict=True)}
 
 

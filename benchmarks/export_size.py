@@ -69,7 +69,7 @@ def reference(setting: Setting, inputs: Path) -> None:
         lora = standin_lora(setting.base, setting.rank, seed=1)
         pairs = [
             torch.from_numpy(np.asarray(factor, np.float32))
-            for name in part.slots
+            for name in part.projections
             for factor in (lora.layers[f"unet.{name}"].down, lora.layers[f"unet.{name}"].up)
         ]
         with torch.no_grad():

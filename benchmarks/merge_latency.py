@@ -159,7 +159,7 @@ def open_merger(
     name = FORMAT_OF.get(backend)
     if name is None:
         return load_merger(checkpoint, backend, threads)
-    from lorarar.export.options import export_hypernet
+    from lorarar.export.exporters import export_hypernet
 
     path = checkpoint.with_name(FORMATS[name].merger)
     export_hypernet(name, hypernet, path, dtype)

@@ -5,15 +5,15 @@ from typing import TypeVar
 
 from lorarar.errors import LorararError
 
-Choice = TypeVar("Choice", bound=str)
+Word = TypeVar("Word", bound=str)
 
 
-def choose(option: str, given: str, choices: Collection[Choice], of: str) -> Choice:
+def one_of(option: str, given: str, choices: Collection[Word], of: str) -> Word:
     """Return what was given as the choice that it is. of: the format or part that has the choices.
 
     Raises LorararError, which names the choices, if it is none.
     """
-    for choice in choices:
-        if choice == given:
-            return choice
+    for word in choices:
+        if word == given:
+            return word
     raise LorararError(f"{option} {given}: unknown for {of}; use one of {', '.join(choices)}")

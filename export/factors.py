@@ -1,6 +1,6 @@
 """A LoRA's factors as inputs of an exported UNet: their names, examples, and tracing with them."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,9 @@ from lorarar.bases import Shape
 EXAMPLE_RANK = 3
 
 
-def factor_names(slots: Mapping[str, Shape]) -> Iterator[str]:
-    """Name down, then up, of each slot, as in a canonical LoRA file."""
-    for name in slots:
+def factor_names(projections: Iterable[str]) -> Iterator[str]:
+    """Name down, then up, of each projection, as in a canonical LoRA file."""
+    for name in projections:
         down, up, _ = slot_inputs(name)
         yield from (down, up)
 
@@ -24,27 +24,30 @@ def rank_axis(factor: str) -> int:
     return 0 if ".lora_A." in factor else 1
 
 
-def example_factors(slots: Mapping[str, Shape], dtype: torch.dtype) -> list[Tensor]:
+def example_factors(projections: Mapping[str, Shape], dtype: torch.dtype) -> list[Tensor]:
     """Make zeros of a small rank, in the order of `factor_names`."""
     return [
         torch.zeros(shape, dtype=dtype)
-        for out, width in slots.values()
+        for out, width in projections.values()
         for shape in ((EXAMPLE_RANK, width), (out, EXAMPLE_RANK))
     ]
 
 
 def trace_with_factors(
-    module: nn.Module, inputs: Sequence[Tensor], slots: Mapping[str, Shape], dtype: torch.dtype
+    module: nn.Module,
+    inputs: Sequence[Tensor],
+    projections: Mapping[str, Shape],
+    dtype: torch.dtype,
 ) -> torch.export.ExportedProgram:
-    """Trace a module that takes `inputs`, of fixed sizes, then, if it has slots, their factors.
+    """Trace a module that takes `inputs`, of fixed sizes, then its projections' factors, if any.
 
     Factors have this dtype and one rank, from 1 to LARGEST_RANK.
     """
-    factors = example_factors(slots, dtype)
+    factors = example_factors(projections, dtype)
     shapes = torch.export.ShapesCollection()
     rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
-    for name, factor in zip(factor_names(slots), factors, strict=True):
+    for name, factor in zip(factor_names(projections), factors, strict=True):
         shapes[factor] = {rank_axis(name): rank}
-    arguments = (*inputs, factors) if slots else (*inputs,)
+    arguments = (*inputs, factors) if projections else (*inputs,)
     ranks = shapes.dynamic_shapes(module, arguments)
     return torch.export.export(module, arguments, dynamic_shapes=ranks, strict=False)

@@ -2,20 +2,24 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.table import Table
 
-from lorarar.artefacts.formats import LARGEST_RANK, FormatName
+from lorarar.artefacts.formats import FORMATS, LARGEST_RANK, FormatName, Quantize
 from lorarar.artefacts.pipeline import PipelineManifest, Stage, hash_files
 from lorarar.bases import base_of
+from lorarar.command import console
 from lorarar.errors import LorararError
-from lorarar.export.parts import ENCODERS, Model, pixels_per_latent
-from lorarar.export.report import console
+from lorarar.export.exporters import export_hypernet
+from lorarar.export.parts import ENCODER_CLASSES, OpenedModel, pixels_per_latent
+from lorarar.export.report import size_in_megabytes
+from lorarar.files import write_folder_atomically
+from lorarar.hypernet import Hypernet
 
-WriteMerger = Callable[[Path], object]  # adds the exported hypernetwork to this folder
 COPIED = ("model_index.json", "scheduler", "tokenizer", "tokenizer_2")
 
 
@@ -28,7 +32,7 @@ class PartReport:
     error: float | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PipelineReport:
     """An exported folder: its size, what its export took, and what else is to be said of it."""
 
@@ -39,7 +43,76 @@ class PipelineReport:
     notes: list[str]
 
 
-def copy_rest(model: Model, folder: Path) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the manifest tells of a format's programs; see `PipelineManifest`."""
+
+    engine: FormatName
+    quantize: Quantize
+    slot_dtype: str
+    side: int
+    pairs: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Programs:
+    """What was written: each part's programs and its error, None if not run, and notes."""
+
+    stages: dict[str, list[Stage]]
+    errors: dict[str, float | None]
+    notes: list[str] = field(default_factory=list)
+
+
+def write_pipeline(
+    model: OpenedModel,
+    path: Path,
+    write_programs: Callable[[Path], Programs],
+    traits: Traits,
+    *,
+    hypernet: Hypernet | None,
+    force: bool,
+    needed: int,
+    started: float,
+) -> PipelineReport:
+    """Write a folder: programs, all that they need beside them, and perhaps a hypernetwork.
+
+    write_programs: fills a temporary folder. needed: bytes that must be free. started: when the
+    export began, in seconds of `time.perf_counter`.
+
+    Raises LorararError if the path exists (without `force`) or cannot be written, if there is not
+    enough room, or if the model lacks a file.
+    """
+    check_disk(path, needed)
+    written: list[Programs] = []
+
+    def fill_folder(folder: Path) -> None:
+        copy_rest(model, folder)
+        programs = write_programs(folder)
+        merger = _write_merger(hypernet, folder, traits.engine) if hypernet else None
+        _manifest(model, folder, programs, traits, merger).save(folder)
+        written.append(programs)
+
+    write_folder_atomically(path, fill_folder, force)
+    (programs,) = written
+    return PipelineReport(
+        path=path,
+        parts=[
+            PartReport(name, size_in_megabytes(path / name), error)
+            for name, error in programs.errors.items()
+        ],
+        megabytes=size_in_megabytes(path),
+        seconds=time.perf_counter() - started,
+        notes=programs.notes,
+    )
+
+
+def _write_merger(hypernet: Hypernet, folder: Path, engine: FormatName) -> str:
+    made = FORMATS[engine]
+    export_hypernet(engine, hypernet, folder / made.merger, made.merger_dtype)
+    return made.merger
+
+
+def copy_rest(model: OpenedModel, folder: Path) -> None:
     """Copy tokenizers, the scheduler's configuration and the pipeline's index.
 
     Raises LorararError if the model lacks one.
@@ -54,36 +127,29 @@ def copy_rest(model: Model, folder: Path) -> None:
             shutil.copyfile(source, target)
 
 
-def write_manifest(
-    model: Model,
-    folder: Path,
-    parts: dict[str, list[Stage]],
-    *,
-    engine: FormatName,
-    quantize: str,
-    slot_dtype: str,
-    side: int,
-    merger: str | None,
-    pairs: bool = False,
-) -> None:
-    """Describe a filled folder in its `lorarar.json`, with the hash of every file.
-
-    parts: the programs of each; the rest: see `PipelineManifest`.
-    """
+def _manifest(
+    model: OpenedModel, folder: Path, programs: Programs, traits: Traits, merger: str | None
+) -> PipelineManifest:
+    """Describe a filled folder, with the hash of every file."""
     unet, vae = model.config("unet"), model.config("vae")
     index = json.loads((model.folder / "model_index.json").read_bytes())
-    encoders = {name: model.config(name) for name in ENCODERS}
+    encoders = {name: model.config(name) for name in ENCODER_CLASSES}
     base = base_of(
-        {layer: shape for stage in parts["unet"] for layer, shape in stage.layers.items()}
+        {
+            name: shape
+            for stage in programs.stages["unet"]
+            for name, shape in stage.projections.items()
+        }
     )
-    assert base is not None  # unet_slots has refused all others
-    PipelineManifest(
-        engine=engine,
-        quantize=quantize,
+    assert base is not None  # slotted_projections has refused all others
+    return PipelineManifest(
+        engine=traits.engine,
+        quantize=traits.quantize,
+        slot_dtype=traits.slot_dtype,
+        side=traits.side,
+        pairs=traits.pairs,
         base=base,
         identity=model.identity,
-        slot_dtype=slot_dtype,
-        pairs=pairs,
         rank=LARGEST_RANK,
         tokens=encoders["text_encoder"]["max_position_embeddings"],
         penultimate={
@@ -92,13 +158,12 @@ def write_manifest(
         },
         zeros_for_empty=index.get("force_zeros_for_empty_prompt", True),
         channels=unet["in_channels"],
-        side=side,
         pixels=pixels_per_latent(model),
         scaling=vae["scaling_factor"],
-        parts=parts,
+        parts=programs.stages,
         merger=merger,
         files=hash_files(folder),
-    ).save(folder)
+    )
 
 
 def check_disk(path: Path, wanted: int) -> None:

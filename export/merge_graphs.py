@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lorarar.artefacts.formats import LARGEST_RANK, Dtype
-from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.merger import Form, MergerManifest
 from lorarar.hypernet import ROLES, Hypernet
 
 EXAMPLE_RANKS = {"content": 6, "style": 5}
@@ -47,7 +47,7 @@ class MergeGraph(nn.Module):
     out_weight: Tensor
     out_bias: Tensor
 
-    def __init__(self, hypernet: Hypernet, form: str, width: int, manifest: MergerManifest):
+    def __init__(self, hypernet: Hypernet, form: Form, width: int, manifest: MergerManifest):
         super().__init__()
         self.form = form
         self.parts = len(manifest.side_inputs(form))
@@ -108,7 +108,7 @@ def _batch_of_one(matrix: Tensor) -> Tensor:
 
 
 def example_inputs(
-    manifest: MergerManifest, form: str, width: int, seed: int = 0
+    manifest: MergerManifest, form: Form, width: int, seed: int = 0
 ) -> list[np.ndarray]:
     """Draw inputs of unequal ranks for tracing and checking a graph."""
     generator = np.random.default_rng(seed)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,17 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from lorarar.bases import Shape
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names
-from lorarar.export.slots import SlottedUNet, unet_slots
+from lorarar.export.slots import SlottedUNet, slotted_projections
 from lorarar.export.weights import Weights, folder_weights
 
 # Dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures.
 Axes = dict[int, str]
-ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+PART_NAMES = ("unet", "text_encoder", "text_encoder_2", "vae_decoder", "vae_encoder")
+ENCODER_CLASSES = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
 @dataclass(frozen=True)
-class Model:
+class OpenedModel:
     """A diffusers folder, whose UNet's weights may come from elsewhere.
 
     identity: of the UNet's weights, a hash or the seed that they are drawn from.
@@ -50,10 +50,10 @@ class Model:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A module that takes `inputs` in order, then, if it has slots, a list of their factors.
+    """A module that takes `inputs` in order, then a list of its projections' factors, if any.
 
     core: the submodule that `weights` are named for; inputs: examples by name; axes: each input's
-    dynamic dimensions, for exporters that take any; slots: projections that take a LoRA's
+    dynamic dimensions, for exporters that take any; projections: those that take a LoRA's
     factors -> (out, in); constants: buffers that are no weights.
     """
 
@@ -64,7 +64,7 @@ class Part:
     inputs: dict[str, Tensor]
     outputs: list[str]
     axes: dict[str, Axes] = field(default_factory=dict)
-    slots: dict[str, Shape] = field(default_factory=dict)
+    projections: dict[str, Shape] = field(default_factory=dict)
     constants: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     @property
@@ -101,13 +101,13 @@ class Part:
     def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run a loaded part on its inputs and factors, by name; returns its outputs, by name."""
         inputs = [values[name] for name in self.inputs]
-        factors = [values[name] for name in factor_names(self.slots)]
+        factors = [values[name] for name in factor_names(self.projections)]
         given = self.module(*inputs, *([factors] if factors else []))
         given = given if isinstance(given, tuple) else (given,)
         return dict(zip(self.outputs, given, strict=True))
 
 
-def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def unet_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The UNet with its LoRA slots; side: of the latents, the model's own if 0.
 
     Raises LorararError if it is of no SDXL-class base.
@@ -116,7 +116,7 @@ def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     if config.get("addition_embed_type") != "text_time":
         raise LorararError(f"{model.folder}: its UNet is not SDXL's; give an SDXL-class model")
     unet = UNet2DConditionModel.from_config(config).eval().requires_grad_(False)
-    slots = unet_slots(unet, model.folder)
+    projections = slotted_projections(unet, model.folder)
     side = side or config["sample_size"]
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
     tokens = model.config("text_encoder")["max_position_embeddings"]
@@ -136,21 +136,21 @@ def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     }
     return Part(
         name="unet",
-        module=SlottedUNet(unet, slots),
+        module=SlottedUNet(unet, projections),
         core="unet",
         weights=model.unet_weights,
         inputs=inputs,
         outputs=["out_sample"],
         axes=axes,
-        slots=slots,
+        projections=projections,
     )
 
 
-def encoder_part(name: str, model: Model, batch: int = 2, side: int = 0) -> Part:
+def encoder_part(name: str, model: OpenedModel, batch: int = 2) -> Part:
     """A text encoder; gives every hidden state, as SDXL reads the last but one."""
     config = CLIPTextConfig(**model.config(name))
     config.dtype = torch.float32
-    encoder = ENCODERS[name](config).eval().requires_grad_(False)
+    encoder = ENCODER_CLASSES[name](config).eval().requires_grad_(False)
     outputs = ("last_hidden_state", "pooler_output")  # diffusers takes what is pooled and first
     if name == "text_encoder_2":
         outputs = ("text_embeds", "last_hidden_state")
@@ -168,7 +168,7 @@ def encoder_part(name: str, model: Model, batch: int = 2, side: int = 0) -> Part
     )
 
 
-def decoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def decoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The VAE's decoder, from latents that are divided by the scaling factor already."""
     vae = _vae(model)
     side = side or model.config("unet")["sample_size"]
@@ -183,7 +183,7 @@ def decoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     )
 
 
-def vae_encoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def vae_encoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The VAE's encoder; gives mean and log variance, side by side in the channels."""
     vae = _vae(model)
     side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
@@ -198,20 +198,22 @@ def vae_encoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     )
 
 
-BUILDERS: dict[str, Callable[..., Part]] = {
-    "unet": unet_part,
-    "text_encoder": partial(encoder_part, "text_encoder"),
-    "text_encoder_2": partial(encoder_part, "text_encoder_2"),
-    "vae_decoder": decoder_part,
-    "vae_encoder": vae_encoder_part,
-}
+def build_part(name: str, model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
+    """Build the part of this name, one of PART_NAMES; side: of the latents, the model's own if 0.
+
+    Raises LorararError as `unet_part` does, or if a configuration or weights are missing.
+    """
+    if name in ENCODER_CLASSES:
+        return encoder_part(name, model, batch)
+    builders = {"unet": unet_part, "vae_decoder": decoder_part, "vae_encoder": vae_encoder_part}
+    return builders[name](model, batch, side)
 
 
-def random_inputs(part: Part, model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def random_inputs(part: Part, model: OpenedModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Draw a part's inputs and small LoRA factors for checking it; seeded."""
     generator = torch.Generator().manual_seed(1)
 
-    def drawn(shape: Any) -> Tensor:
+    def drawn(shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=generator)
 
     inputs = {name: drawn(example.shape) for name, example in part.inputs.items()}
@@ -222,20 +224,20 @@ def random_inputs(part: Part, model: Model) -> tuple[dict[str, Tensor], dict[str
         words = model.config(part.name)["vocab_size"]
         shape = inputs["input_ids"].shape
         inputs["input_ids"] = torch.randint(words, shape, generator=generator)
-    names = factor_names(part.slots)
-    examples = example_factors(part.slots, torch.float32)
+    names = factor_names(part.projections)
+    examples = example_factors(part.projections, torch.float32)
     factors = {
         name: drawn(example.shape) * 0.05 for name, example in zip(names, examples, strict=True)
     }
     return inputs, factors
 
 
-def pixels_per_latent(model: Model) -> int:
+def pixels_per_latent(model: OpenedModel) -> int:
     """How many pixels of a picture, to each side, one latent stands for."""
     return int(2 ** (len(model.config("vae")["block_out_channels"]) - 1))
 
 
-def _vae(model: Model) -> Any:
+def _vae(model: OpenedModel) -> Any:
     return AutoencoderKL.from_config(model.config("vae")).eval().requires_grad_(False)
 
 

@@ -5,21 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.merger import Form, MergerManifest
+from lorarar.command import console
 from lorarar.errors import LorararError
+from lorarar.export import tolerances
 from lorarar.export.merge_graphs import example_inputs
 from lorarar.hypernet import ROLES, Hypernet
 from lorarar.numeric import widen
 from lorarar.runtime.backends import RunGraph
 
-# Relative errors that fail an export; int8 rounds the input weights to 1/254 of a row's largest.
-TOLERANCES = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
 TIMED_RUNS = 20
-
-console = Console()
 
 
 @dataclass(frozen=True)
@@ -31,9 +28,12 @@ class GraphReport:
     milliseconds: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """graphs is empty where the format cannot be run on this machine; note says so."""
+    """An exported hypernetwork.
+
+    graphs is empty where the format cannot be run on this machine; note says so.
+    """
 
     path: Path
     megabytes: float
@@ -42,7 +42,7 @@ class ExportReport:
     note: str = ""
 
 
-def expected(hypernet: Hypernet, form: str, width: int, side_inputs: list[list]) -> np.ndarray:
+def expected(hypernet: Hypernet, form: Form, width: int, side_inputs: list[list]) -> np.ndarray:
     """Compute m, (2, in) float32, from a graph's inputs by numpy."""
     features = []
     for role, (first, *rest) in zip(ROLES, side_inputs, strict=True):
@@ -70,10 +70,11 @@ def verify(
         half = len(arrays) // 2
         wanted = expected(hypernet, form, width, [arrays[:half], arrays[half:]])
         error = float(np.linalg.norm(run(name, arrays) - wanted) / np.linalg.norm(wanted))
-        if not error < TOLERANCES[manifest.dtype]:
+        tolerance = tolerances.HYPERNET[manifest.dtype]
+        if not error < tolerance:
             raise LorararError(
                 f"{path}: graph '{name}' differs from numpy by {error:.1e}, more than "
-                f"{TOLERANCES[manifest.dtype]:.0e} for {manifest.dtype}; nothing was written"
+                f"{tolerance:.0e} for {manifest.dtype}; nothing was written"
             )
         reports.append(GraphReport(name, error, _milliseconds(run, name, arrays)))
     return reports

@@ -3,12 +3,11 @@
 Two forms, for what the exporters can take:
 
 - `SlottedUNet` leaves its layers as they are, so that `onnx.stored.store` may replace them by
-  stored ones, and adds the LoRA to what they give; for a batch of any size;
+  stored ones, and adds to what they give what `diffusion.projections.added_by_lora` computes, as
+  `diffusion.two_loras` does for training; for a batch of any size;
 - `SlottedLinear` is the layer itself: ExecuTorch would take all that a Linear calls for parts of
-  it, so it may have no hook. For a batch of 1: XNNPACK takes products of two activations as bmm
-  only.
-
-Training needs a third, whose mode changes from call to call: `diffusion.two_loras.PairedLinear`.
+  it, so it may have no hook. For a batch of 1, with its own arithmetic: XNNPACK takes products of
+  two activations as bmm only.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,22 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from lorarar.bases import BASES, SHAPES, Shape, base_of
-from lorarar.diffusion.projections import attention_projections
+from lorarar.diffusion.projections import added_by_lora, attention_projections
 from lorarar.errors import LorararError
 
 
 class GivenFactors:
-    """The factors (down, up) by slot during a call.
+    """The factors (down, up) by projection during a call.
 
     A plain dictionary would be copied by torch.export; a module's inside would be traced.
     """
 
-    by_slot: dict[str, tuple[Tensor, Tensor]]
+    by_projection: dict[str, tuple[Tensor, Tensor]]
 
-    def take(self, slots: Iterable[str], factors: Sequence[Tensor]) -> None:
-        """factors: down (rank, in), then up (out, rank), of each slot in turn."""
+    def take(self, projections: Iterable[str], factors: Sequence[Tensor]) -> None:
+        """factors: down (rank, in), then up (out, rank), of each projection in turn."""
         pairs = zip(factors[::2], factors[1::2], strict=True)
-        self.by_slot = dict(zip(slots, pairs, strict=True))
+        self.by_projection = dict(zip(projections, pairs, strict=True))
 
 
 class SlottedUNet(nn.Module):
@@ -44,10 +43,10 @@ class SlottedUNet(nn.Module):
     with alpha and the coefficients m folded in.
     """
 
-    def __init__(self, unet: nn.Module, slots: Iterable[str]):
+    def __init__(self, unet: nn.Module, projections: Iterable[str]):
         super().__init__()
         self.unet = unet
-        self.slots = list(slots)
+        self.projections = list(projections)
         self.given = GivenFactors()
 
     def forward(
@@ -59,41 +58,40 @@ class SlottedUNet(nn.Module):
         time_ids: Tensor,
         factors: list[Tensor],
     ) -> Tensor:
-        self.given.take(self.slots, factors)
+        self.given.take(self.projections, factors)
         about = {"text_embeds": text_embeds, "time_ids": time_ids}
         with ExitStack() as hooks:
-            for slot in self.slots:
-                layer = self.unet.get_submodule(slot)
-                hooks.enter_context(layer.register_forward_hook(partial(self._add_lora, slot)))
+            for name in self.projections:
+                layer = self.unet.get_submodule(name)
+                hooks.enter_context(layer.register_forward_hook(partial(self._add_lora, name)))
             output: Tensor = self.unet(
                 sample, timestep, encoder_hidden_states, added_cond_kwargs=about, return_dict=False
             )[0]
         return output
 
     def _add_lora(
-        self, slot: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
+        self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
     ) -> Tensor:
-        down, up = (factor.to(output.dtype).transpose(0, 1) for factor in self.given.by_slot[slot])
-        return output + inputs[0] @ down @ up
+        return output + added_by_lora(inputs[0], *self.given.by_projection[name])
 
 
 class SlottedLinear(nn.Linear):
     """A projection with a slot, whose factors are in `given` during a call, for a batch of 1."""
 
-    def __init__(self, layer: nn.Linear, slot: str, given: GivenFactors):
+    def __init__(self, layer: nn.Linear, name: str, given: GivenFactors):
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None, "meta")
         self.weight, self.bias = layer.weight, layer.bias
-        self.slot, self.given = slot, given
+        self.name, self.given = name, given
 
     def forward(self, input: Tensor) -> Tensor:
         down, up = (
             factor.to(input.dtype).reshape(1, *factor.shape).mT
-            for factor in self.given.by_slot[self.slot]
+            for factor in self.given.by_projection[self.name]
         )
         return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
 
 
-def unet_slots(unet: nn.Module, source: object) -> dict[str, Shape]:
+def slotted_projections(unet: nn.Module, source: object) -> dict[str, Shape]:
     """Map a diffusers UNet's attention projections, without "unet.", to their shapes (out, in).
 
     Raises LorararError if these are of no SDXL-class base.

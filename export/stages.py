@@ -5,7 +5,7 @@ that gave it ("down_blocks.1.attentions.0"), so a runtime that keeps arrays by n
 after another. Two more values have names: "emb", of time and pooled text, and "out_sample".
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,18 +35,18 @@ def stages_of(whole: Part, attend: Callable[..., Tensor] | None = None) -> list[
     unet = UNet2DConditionModel.from_config(slotted.unet.config).eval().requires_grad_(False)
     if attend:
         unet.set_attn_processor(attend)
-    return unet_stages(unet, whole.weights, whole.inputs, whole.slots)
+    return unet_stages(unet, whole.weights, whole.inputs, whole.projections)
 
 
 def unet_stages(
-    unet: Any, weights: Weights, inputs: Mapping[str, Tensor], slots: Mapping[str, Shape]
+    unet: Any, weights: Weights, inputs: Mapping[str, Tensor], projections: Mapping[str, Shape]
 ) -> list[Part]:
     """Cut a diffusers UNet: its embeddings, each resnet with its attention, the middle, the end.
 
     unet: an SDXL-class UNet2DConditionModel, perhaps on the meta device; the stages share its
     layers. weights: by the UNet's names. inputs: examples of a batch of 1, named as those of
-    `parts.unet_part`. slots: attention projections -> (out, in); each stage takes the factors of
-    its own, shaped as in a canonical LoRA file.
+    `parts.unet_part`. projections: of attention -> (out, in); each stage takes the factors of its
+    own, shaped as in a canonical LoRA file.
 
     Raises LorararError if the latents' side is no multiple of what the UNet shrinks it by.
     """
@@ -55,8 +55,8 @@ def unet_stages(
         raise LorararError(f"--side {side}: this UNet's latents need a multiple of {factor}")
     values = dict(inputs)
     stages = []
-    for name, module, takes, gives in _modules(unet, slots):
-        own = {layer: slots[layer] for layer in module.slots}
+    for stage, module, takes, gives in _modules(unet, projections):
+        own = {name: projections[name] for name in module.projections}
         factors = [zeros.to(unet.device) for zeros in example_factors(own, torch.float32)]
         examples = {value: values[value] for value in takes}
         with torch.no_grad():
@@ -64,19 +64,19 @@ def unet_stages(
         values |= zip(gives, given, strict=True)
         stages.append(
             Part(
-                name=f"unet.{name}",
+                name=f"unet.{stage}",
                 module=module,
                 core="",
                 weights=weights,
                 inputs=examples,
                 outputs=gives,
-                slots=own,
+                projections=own,
             )
         )
     return stages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Layers that run in order on `hidden`, to which `skip` is joined first.
 
@@ -85,17 +85,20 @@ class Stretch:
 
     name: str
     hidden: str
-    skip: str | None
     layers: list[str]
     gives: dict[str, str]
+    skip: str | None = None
 
 
-def _modules(unet: Any, slots: Mapping[str, Shape]) -> Iterator[tuple[str, Any, list, list]]:
+def _modules(
+    unet: Any, projections: Collection[str]
+) -> Iterator[tuple[str, Any, list[str], list[str]]]:
     embed = Embeddings(unet)
     yield "embed", embed, ["sample", "timestep", "text_embeds", "time_ids"], ["conv_in", "emb"]
     for stretch in _stretches(unet):
-        module = StretchOfUNet(unet, stretch, slots)
-        sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": stretch.skip}
+        module = StretchOfUNet(unet, stretch, projections)
+        skip = stretch.skip or stretch.hidden
+        sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": skip}
         takes = [sources[name] for name in module.takes]
         yield stretch.name, module, takes, list(stretch.gives.values())
 
@@ -105,22 +108,34 @@ def _stretches(unet: Any) -> Iterator[Stretch]:
     for index, block in enumerate(unet.down_blocks):
         for name, layers, sampler in _pairs(f"down_blocks.{index}", block, "downsamplers"):
             kept = [layers[-1], *sampler]
-            yield Stretch(name, hidden, None, layers + sampler, {layer: layer for layer in kept})
+            yield Stretch(
+                name=name,
+                hidden=hidden,
+                layers=layers + sampler,
+                gives={layer: layer for layer in kept},
+            )
             skips += kept
             hidden = skips[-1]
     if unet.mid_block is not None:
         layers = ["mid_block.resnets.0"]
         if len(unet.mid_block.resnets) > 1:
             layers += ["mid_block.attentions.0", "mid_block.resnets.1"]
-        yield Stretch("mid_block", hidden, None, layers, {layers[-1]: layers[-1]})
-        hidden = layers[-1]
+        last = layers[-1]
+        yield Stretch(name="mid_block", hidden=hidden, layers=layers, gives={last: last})
+        hidden = last
     for index, block in enumerate(unet.up_blocks):
         for name, layers, sampler in _pairs(f"up_blocks.{index}", block, "upsamplers"):
             last = [*layers, *sampler][-1]
-            yield Stretch(name, hidden, skips.pop(), layers + sampler, {last: last})
+            yield Stretch(
+                name=name,
+                hidden=hidden,
+                skip=skips.pop(),
+                layers=layers + sampler,
+                gives={last: last},
+            )
             hidden = last
     end = ["conv_norm_out", "conv_act", "conv_out"]
-    yield Stretch("end", hidden, None, end, {"conv_out": "out_sample"})
+    yield Stretch(name="end", hidden=hidden, layers=end, gives={"conv_out": "out_sample"})
 
 
 def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -135,7 +150,7 @@ def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str
 class Embeddings(nn.Module):
     """The latents' first convolution, and "emb", (1, time width)."""
 
-    slots: tuple[str, ...] = ()
+    projections: tuple[str, ...] = ()
 
     def __init__(self, unet: Any):
         super().__init__()
@@ -153,9 +168,9 @@ class Embeddings(nn.Module):
 
 class StretchOfUNet(nn.Module):
     """A stretch of the UNet. takes: which of hidden, emb, text and skip come, in this order; a
-    list of its slots' factors follows, if it has slots."""
+    list of its projections' factors follows, if it has any."""
 
-    def __init__(self, unet: Any, stretch: Stretch, slots: Mapping[str, Shape]):
+    def __init__(self, unet: Any, stretch: Stretch, projections: Collection[str]):
         super().__init__()
         self.stretch = stretch
         self.given = GivenFactors()
@@ -166,15 +181,15 @@ class StretchOfUNet(nn.Module):
         needs["skip"] = stretch.skip not in (None, stretch.hidden)  # equal without a mid block
         self.takes = ["hidden", *(name for name, needed in needs.items() if needed)]
         owners = tuple(f"{layer}." for layer in stretch.layers)
-        self.slots = [slot for slot in slots if slot.startswith(owners)]
-        for slot in self.slots:
-            projection: Any = self.get_submodule(slot)
-            self.set_submodule(slot, SlottedLinear(projection, slot, self.given))
+        self.projections = [name for name in projections if name.startswith(owners)]
+        for name in self.projections:
+            projection: Any = self.get_submodule(name)
+            self.set_submodule(name, SlottedLinear(projection, name, self.given))
 
     def forward(self, *arguments: Any) -> tuple[Tensor, ...]:
         values = dict(zip(self.takes, arguments, strict=False))
-        if self.slots:
-            self.given.take(self.slots, arguments[-1])
+        if self.projections:
+            self.given.take(self.projections, arguments[-1])
         hidden = values["hidden"]
         if self.stretch.skip is not None:
             hidden = torch.cat([hidden, values.get("skip", hidden)], 1)

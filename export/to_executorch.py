@@ -1,46 +1,48 @@
 """Export to ExecuTorch: a whole pipeline with --model, else the hypernetwork alone."""
 
-import sys
-from pathlib import Path
-from typing import Annotated
-
-if __name__ == "__main__":  # run by path, this folder's `executorch` would hide the library
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+from typing import Annotated, get_args
 
 import typer
 
-from lorarar.artefacts.formats import FORMATS
-from lorarar.command import run_script
+from lorarar.artefacts.formats import FORMATS, ExecutorchQuantize
+from lorarar.command import Force, run_script
 from lorarar.export import options
+from lorarar.export.choices import one_of
 
 
 def main(
     context: typer.Context,
     model: options.ModelName = None,
     random_weights: options.RandomWeights = None,
-    quantize: options.Quantize = FORMATS["executorch"].quantize,
+    quantize: options.QuantizeOption = FORMATS["executorch"].quantize,
     delegate: Annotated[str, typer.Option(help="with a model: who computes")] = "xnnpack",
-    side: options.Side = 0,
-    hypernet: options.HypernetPath = None,
-    output: options.Output = None,
+    side: options.LatentSide = 0,
+    hypernet: options.OptionalHypernet = None,
+    output: options.OptionalOutput = None,
     dtype: options.MergerDtype = "fp32",
-    force: options.Force = False,
+    force: Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, int8, int4), or a hypernetwork, to ExecuTorch."""
-    options.export(
-        context,
-        "executorch",
-        model=model,
-        random_weights=random_weights,
-        quantize=quantize,
-        hypernet=hypernet,
-        output=output,
-        dtype=dtype,
-        force=force,
-        delegate=delegate,
-        side=side,
-    )
+    if not options.wants_pipeline(context, model, random_weights):
+        options.export_hypernet_alone("executorch", hypernet, output, dtype, force)
+        return
+    from lorarar.export.executorch.lower import choose_delegate
+    from lorarar.export.executorch.pipeline import export_pipeline
+    from lorarar.export.folder import show_pipeline
+    from lorarar.export.source import open_model
+
+    loaded = options.hypernet_beside(model, hypernet)
+    with open_model(model, random_weights) as opened:
+        report = export_pipeline(
+            opened,
+            output or options.FOLDER,
+            one_of("--quantize", quantize, get_args(ExecutorchQuantize), "ExecuTorch"),
+            hypernet=loaded,
+            force=force,
+            delegate=choose_delegate(delegate),
+            side=side,
+        )
+    show_pipeline(report)
 
 
 if __name__ == "__main__":

@@ -1,47 +1,48 @@
 """Export to ONNX: a whole pipeline with --model, else the hypernetwork alone."""
 
-import sys
-from pathlib import Path
-from typing import Annotated
-
-if __name__ == "__main__":  # run by path, this folder's `onnx` would hide the library
-    here = Path(__file__).resolve().parent
-    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
+from typing import Annotated, get_args
 
 import typer
 
-from lorarar.artefacts.formats import FORMATS
-from lorarar.command import run_script
+from lorarar.artefacts.formats import FORMATS, OnnxQuantize
+from lorarar.command import Force, run_script
 from lorarar.export import options
+from lorarar.export.choices import one_of
 
 
 def main(
     context: typer.Context,
     model: options.ModelName = None,
     random_weights: options.RandomWeights = None,
-    quantize: options.Quantize = FORMATS["onnx"].quantize,
+    quantize: options.QuantizeOption = FORMATS["onnx"].quantize,
     psnr: Annotated[
         float | None,
         typer.Option(help="widen the most sensitive layers until every image reaches these dB"),
     ] = None,
-    hypernet: options.HypernetPath = None,
-    output: options.Output = None,
+    hypernet: options.OptionalHypernet = None,
+    output: options.OptionalOutput = None,
     dtype: options.MergerDtype = "fp32",
-    force: options.Force = False,
+    force: Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
-    options.export(
-        context,
-        "onnx",
-        model=model,
-        random_weights=random_weights,
-        quantize=quantize,
-        hypernet=hypernet,
-        output=output,
-        dtype=dtype,
-        force=force,
-        psnr=psnr,
-    )
+    if not options.wants_pipeline(context, model, random_weights):
+        options.export_hypernet_alone("onnx", hypernet, output, dtype, force)
+        return
+    from lorarar.export.folder import show_pipeline
+    from lorarar.export.onnx.pipeline import export_pipeline
+    from lorarar.export.source import open_model
+
+    loaded = options.hypernet_beside(model, hypernet)
+    with open_model(model, random_weights) as opened:
+        report = export_pipeline(
+            opened,
+            output or options.FOLDER,
+            one_of("--quantize", quantize, get_args(OnnxQuantize), "ONNX"),
+            hypernet=loaded,
+            force=force,
+            psnr=psnr,
+        )
+    show_pipeline(report)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ BASES = {
         encoders=((64, 2), (96, 2)),
     ),
 }
+PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")  # of one attention
 MIDDLES = {None: None, 0: "UNetMidBlock2D"}  # of diffusers; all others have attention
 
 
@@ -178,10 +179,9 @@ def _attention(base: Base, name: str, depth: int, width: int) -> Iterator[Named]
     yield f"{name}.proj_in", (width, width)
     for block in (f"{name}.transformer_blocks.{index}" for index in range(depth)):
         for attention, source in (("attn1", width), ("attn2", base.cross_attention)):
-            yield f"{block}.{attention}.to_q", (width, width)
-            yield f"{block}.{attention}.to_k", (width, source)
-            yield f"{block}.{attention}.to_v", (width, source)
-            yield f"{block}.{attention}.to_out.0", (width, width)
+            for projection in PROJECTIONS:
+                reads = source if projection in ("to_k", "to_v") else width
+                yield f"{block}.{attention}.{projection}", (width, reads)
         yield f"{block}.ff.net.0.proj", (8 * width, width)
         yield f"{block}.ff.net.2", (width, 4 * width)
     yield f"{name}.proj_out", (width, width)

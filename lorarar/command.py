@@ -3,7 +3,8 @@
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
-from typing import NoReturn
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -11,6 +12,8 @@ from rich.console import Console
 from lorarar.errors import LorararError, printable
 from lorarar.quiet import silence_libraries
 
+console = Console()
+Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
     "or set CUDA_VISIBLE_DEVICES= to use no GPU"
@@ -44,7 +47,13 @@ def _stop(message: str) -> NoReturn:
 
 
 def run_script(command: Callable[..., None]) -> None:
-    """Run a script's only command."""
+    """Run a script's only command.
+
+    Run by path, a script has its own folder first on `sys.path`, where `export/onnx` would hide the
+    library of that name; what the command imports no longer looks there.
+    """
+    here = Path(sys.modules["__main__"].__file__ or "").resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     run_app(app)

@@ -145,9 +145,15 @@ def write_safetensors(
 def dump_safetensors(
     file: BinaryIO, tensors: Mapping[str, Array], metadata: Mapping[str, str]
 ) -> None:
-    """Write a safetensors file's bytes, a few tensors at a time."""
+    """Write a safetensors file, a few tensors at a time, those of wide dtypes first.
+
+    Raises LorararError if a tensor that is computed meanwhile is not of the shape and dtype that
+    it announced.
+    """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)  # keeps alignment
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    # File names that are no UTF-8, which may be among the values, would make the file unreadable.
+    about = {key: text.encode(errors="backslashreplace").decode() for key, text in metadata.items()}
+    header: dict[str, object] = {"__metadata__": about} if about else {}
     offset = 0
     for name, tensor in ordered:
         end = offset + int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize

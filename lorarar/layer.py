@@ -10,6 +10,16 @@ from lorarar.errors import LorararError
 from lorarar.files import Array, Deferred
 
 KEPT = {np.dtype(kept) for kept in (np.float64, np.float32, np.float16, ml_dtypes.bfloat16)}
+FLOAT8 = {  # of which float16 holds every value
+    np.dtype(short)
+    for short in (
+        ml_dtypes.float8_e4m3fn,
+        ml_dtypes.float8_e5m2,
+        ml_dtypes.float8_e4m3fnuz,
+        ml_dtypes.float8_e5m2fnuz,
+    )
+}
+FLOATS = KEPT | FLOAT8
 WIDE, HALF = np.dtype(np.float32), np.dtype(np.float16)
 
 
@@ -46,18 +56,21 @@ def matrix_shape(up: np.ndarray, down: np.ndarray) -> tuple[int, int]:
     return up.shape[0], math.prod(down.shape[1:]) * kernel
 
 
-def check_factors(up: np.ndarray, down: np.ndarray, name: str, source: str) -> None:
-    """Raise LorararError unless both are numbers and share their rank."""
+def check_part(part: np.ndarray, name: str, source: str) -> None:
+    """Raise LorararError unless it holds floating-point numbers."""
+    if part.dtype not in FLOATS:
+        raise LorararError(
+            f"{source}: layer '{name}' has {part.dtype} weights; save them as F32, F16 or BF16"
+        )
+
+
+def check_ranks(up: np.ndarray, down: np.ndarray, name: str, source: str) -> None:
+    """Raise LorararError unless both share their rank."""
     if up.ndim < 2 or down.ndim < 2 or up.shape[1] != down.shape[0]:
         raise LorararError(
             f"{source}: layer '{name}' has up {up.shape} and down {down.shape}, "
             "whose ranks differ (swapped up and down?); save the LoRA again"
         )
-    for part in (up, down):
-        if part.dtype.kind in "iubc":
-            raise LorararError(
-                f"{source}: layer '{name}' has {part.dtype} weights; save them as F32, F16 or BF16"
-            )
 
 
 def fits(up: np.ndarray, down: np.ndarray, shape: tuple[int, ...]) -> bool:
@@ -98,7 +111,7 @@ def make_layer(up: np.ndarray, down: np.ndarray, scale: float, shape: tuple[int,
 
 def common_dtype(*dtypes: np.dtype) -> np.dtype:
     """The narrowest of `KEPT` that holds all."""
-    wide = {dtype if dtype in KEPT else HALF for dtype in dtypes}  # float16 holds every float8
+    wide = {HALF if dtype in FLOAT8 else dtype for dtype in dtypes}
     if len(wide) == 1:
         return wide.pop()
     return max(*wide, WIDE, key=lambda dtype: dtype.itemsize)

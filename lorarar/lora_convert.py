@@ -14,10 +14,11 @@ from lorarar.lora_names import meanings, spelling_of
 from lorarar.lora_source import COMPONENTS
 from lorarar.lycoris import difference
 from lorarar.named_layers import CONVERTIBLE, PLAIN, NamedLayers, read_layers, scale_of
-from lorarar.numeric import narrow, quietly, widen
+from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 
 EVERY_PART = (*PLAIN, *(part for parts in CONVERTIBLE.values() for part in parts))
+DORA = {*CONVERTIBLE["DoRA"]}
 SPARE_RANK, ROUNDS = 8, 4  # of the randomised SVD, for the largest singular values' last digits
 
 
@@ -48,7 +49,14 @@ def convert_lora(path: str | Path, rank: int, model: str | Path | None = None) -
         exact = _difference(name, named, weights)
         if not np.isfinite(exact).all():
             raise LorararError(f"{path}: layer '{name}' has NaN or infinite weights; get it again")
+        if parts.keys() <= {*PLAIN}:
+            scale = scale_of(name, len(parts["down"]), named)
+            layer = make_layer(parts["up"], parts["down"], scale, shape)
+            if layer.rank <= rank:
+                return layer, 0.0, _square(exact)
         up, down = (narrow(factor, dtype) for factor in low_rank(exact, rank))
+        if not (all_finite(up) and all_finite(down)):
+            raise LorararError(f"{path}: layer '{name}' overflows {dtype}; save it as F32 first")
         lost = exact - widen(up) @ widen(down)
         return make_layer(up, down, 1.0, shape), _square(lost), _square(exact)
 
@@ -89,12 +97,25 @@ def _difference(name: str, named: NamedLayers, weights: dict[str, np.ndarray]) -
     else:
         unscaled, rank = difference(parts)
         matrix = unscaled * np.float32(scale_of(name, rank, named))
-    if "magnitude" in parts:  # PEFT's, of each row
-        return _decomposed(weights[name], matrix, parts["magnitude"].reshape(-1, 1, 1), shape)
-    if "dora_scale" in parts:  # LyCORIS', (out, 1, ...) or (1, in, ...)
-        out, width, *_ = (*parts["dora_scale"].shape, 1)
-        return _decomposed(weights[name], matrix, parts["dora_scale"].reshape(out, width, 1), shape)
-    return matrix
+    if not DORA & parts.keys():
+        return matrix
+    return _decomposed(weights[name], matrix, _magnitude(name, named), shape)
+
+
+def _magnitude(name: str, named: NamedLayers) -> np.ndarray:
+    """PEFT's, of each row, or LyCORIS', of each row or each column: (out, 1, 1) or (1, in, 1)."""
+    parts, (out, width, *_) = named.parts[name], named.shapes[name]
+    if "magnitude" in parts and parts["magnitude"].size == out:
+        return parts["magnitude"].reshape(out, 1, 1)
+    scale = parts.get("dora_scale", np.empty(0, np.float32))
+    if scale.size == out and len(scale) == out:
+        return scale.reshape(out, 1, 1)
+    if scale.size == width and scale.shape[:2] == (1, width):
+        return scale.reshape(1, width, 1)
+    raise LorararError(
+        f"{named.source.path}: layer '{name}' has a magnitude that fits neither its {out} rows nor "
+        f"its {width} columns; get it again"
+    )
 
 
 def _decomposed(
@@ -110,9 +131,7 @@ def _decomposed(
 
 def _base_weights(model: str | Path | None, named: NamedLayers) -> dict[str, np.ndarray]:
     """The weights of the layers that are DoRAs, memory-mapped, in diffusers' names or sgm's."""
-    wanted = {
-        name for name, parts in named.parts.items() if {"dora_scale", "magnitude"} & parts.keys()
-    }
+    wanted = {name for name, parts in named.parts.items() if DORA & parts.keys()}
     if not wanted:
         return {}
     if model is None:

@@ -42,8 +42,7 @@ def merge_files(
 ) -> MergeReport:
     """Merge `content` and `style` and write `output`, with the hashes of what went in.
 
-    method, options: see `lorarar.methods`; layout: see `save_lora`, by default `usual_layout`;
-    rank: reduce to this rank.
+    method, options: see `lorarar.methods`; layout: see `save_lora`; rank: reduce to this rank.
 
     Raises LorararError for bad input; then nothing is written.
     """

@@ -10,7 +10,7 @@ import numpy as np
 
 from lorarar.bases import BASES, Shape, covers, layer_shapes, matrix_shapes
 from lorarar.errors import LorararError
-from lorarar.layer import check_factors, fits, matrix_shape
+from lorarar.layer import check_part, check_ranks, fits, matrix_shape
 from lorarar.lora_names import Part, meanings, spelling_of, split_name
 from lorarar.lora_source import Source, read_source
 from lorarar.lycoris import difference_shape
@@ -35,6 +35,7 @@ REFUSED = {
 }
 SOME_REFUSED = re.compile("|".join(REFUSED))
 Parts = dict[Part, np.ndarray]
+EMBEDDING = re.compile(r"(token|position)_embedding$")
 MOST_ALPHAS = 65_536  # copies of one alpha in a tensor
 
 
@@ -67,7 +68,7 @@ def read_layers(path: Path, taken: Container[Part] = PLAIN) -> NamedLayers:
         for layer, parts in names.items()
     }
     notes += _leave_out(layers, _alphas_alone(layers), "layers that have an alpha alone")
-    notes += _leave_out(layers, _without_a_matrix(layers), "biases and norms")
+    notes += _leave_out(layers, _without_a_matrix(layers), "biases, norms and embeddings")
     biased = [name for name, parts in layers.items() if parts.pop("diff_b", None) is not None]
     notes += [_left_out(biased, "biases, of layers as")] if biased else []
     shapes = {name: _matrix_shape(name, parts, path) for name, parts in layers.items()}
@@ -154,7 +155,8 @@ def _without_a_matrix(layers: dict[str, Parts]) -> list[str]:
     return [
         name
         for name, parts in layers.items()
-        if parts.keys() <= {"diff", "diff_b"} and ("diff" not in parts or parts["diff"].ndim < 2)
+        if parts.keys() <= {"diff", "diff_b"}
+        and ("diff" not in parts or parts["diff"].ndim < 2 or EMBEDDING.search(name))
     ]
 
 
@@ -190,14 +192,17 @@ def _remedy(path: Path) -> str:
 
 
 def _matrix_shape(name: str, parts: Parts, path: Path) -> Shape:
+    for part, tensor in parts.items():
+        if part != "alpha":
+            check_part(tensor, name, str(path))
     if "up" not in parts and "down" not in parts:
         return difference_shape(name, parts, str(path))
-    for part, other in (("down (lora_A)", "up (lora_B)"), ("up (lora_B)", "down (lora_A)")):
-        if other.split()[0] not in parts:
+    for part, ending in (("up", "lora_B"), ("down", "lora_A")):
+        if part not in parts:
             raise LorararError(
-                f"{path}: layer '{name}' has {part} but no {other}; get the file again"
+                f"{path}: layer '{name}' has no {part} factor ({ending}); get the file again"
             )
-    check_factors(parts["up"], parts["down"], name, str(path))
+    check_ranks(parts["up"], parts["down"], name, str(path))
     if "mid" in parts:
         return difference_shape(name, parts, str(path))
     return matrix_shape(parts["up"], parts["down"])

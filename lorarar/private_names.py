@@ -60,7 +60,7 @@ PRIVATE_NAMES = [
     PrivateName(
         "executorch",
         "executorch.extension.pybindings.portable_lib:_threadpool_get_thread_count",
-        "makes the thread pool, so that what it says then can be silenced",
+        "makes the pool, while its notes are left out",
     ),
     PrivateName(
         "coremltools",

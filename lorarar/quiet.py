@@ -2,11 +2,13 @@
 
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
 from io import TextIOBase
+from tempfile import TemporaryFile
 from typing import TextIO
 
 # Each says something about the libraries that are installed, whatever a command does.
@@ -18,6 +20,7 @@ LOUD = (
     "torch.utils._pytree",  # torchao's use of a deprecated function
     "torchao",  # its code for GPUs that are not here
 )
+NATIVE_NOTES = re.compile(rb"\[(cpuinfo_utils|threadpool)\.cpp:\d+\] ")
 
 
 def silence_libraries() -> None:
@@ -32,17 +35,24 @@ def silence_libraries() -> None:
 
 
 @contextmanager
-def native_stderr_silenced() -> Iterator[None]:
-    """Drop what is written to file descriptor 2 meanwhile, by whatever thread, as C++ does."""
+def without_native_notes() -> Iterator[None]:
+    """Drop ExecuTorch's notes on the CPU and its threads, which C++ writes to file descriptor 2.
+
+    Whatever else is written there meanwhile comes at the end.
+    """
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
+    stderr = os.dup(2)
+    with TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            for line in written:
+                if not NATIVE_NOTES.match(line):
+                    os.write(2, line)
 
 
 @contextmanager

@@ -70,10 +70,19 @@ def save_lora(
 
 
 def usual_layout(lora: Lora, path: Path) -> Layout:
-    """kohya's for files of SDXL's numbering of blocks, as every tool reads it; else diffusers'."""
+    """kohya's for files of SDXL's numbering of blocks, as every tool reads it; else diffusers'.
+
+    Not for text encoders without `out_proj`, by which diffusers knows kohya's names of attention.
+    """
     is_sdxl = lora.base in ("sdxl", "ssd-1b")
     is_plain_file = path.suffix == ".safetensors" and lora.prepared is None
-    return "kohya" if is_sdxl and is_plain_file else "diffusers"
+    components = _components(lora)
+    is_known = all(
+        any(name.endswith("out_proj") for name in components[encoder])
+        or all(".mlp." in name for name in components[encoder])
+        for encoder in components.keys() - {"unet"}
+    )
+    return "kohya" if is_sdxl and is_plain_file and is_known else "diffusers"
 
 
 def tensors_of(lora: Lora) -> dict[str, Array]:

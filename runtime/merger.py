@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.merger import Form, MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.hypernet import ROLES, Role, add_offset, is_predicted
@@ -15,7 +15,7 @@ from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
 from lorarar.runtime.backends import Backend, RunGraph
-from lorarar.runtime.slots import scaled_up
+from lorarar.runtime.slots import scaled_factors
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Merger:
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))
 
-    def _form(self, content: Lora, style: Lora) -> str:
+    def _form(self, content: Lora, style: Lora) -> Form:
         """Pick the form that uses what both have prepared, if the artefact takes it."""
         levels = {lora.prepared.level if lora.prepared else None for lora in (content, style)}
         if levels == {"small"}:
@@ -114,7 +114,9 @@ class Merger:
         taken = {"full-int8"} if self.manifest.dtype == "int8" else {"full-fp32", "full-fp16"}
         return "full" if levels <= taken else "factored"
 
-    def _inputs(self, name: str, lora: Lora, form: str, shape: tuple[int, int]) -> list[np.ndarray]:
+    def _inputs(
+        self, name: str, lora: Lora, form: Form, shape: tuple[int, int]
+    ) -> list[np.ndarray]:
         """Return one side's inputs of a graph, for a layer of shape (out, in)."""
         dtypes = self.manifest.side_inputs(form)
         layer = lora.layers.get(name)
@@ -130,7 +132,7 @@ class Merger:
             return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
         parts: dict[str, Array] = {"down": layer.down}
         if form == "factored":
-            parts["up"] = scaled_up(layer)
+            parts["up"], parts["down"] = scaled_factors(layer, dtypes["up"])
         else:
             kept = kept_feature(name, lora)
             parts["projected"] = parts["features"] = kept.values

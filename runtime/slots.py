@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lorarar.artefacts.pipeline import SLOTS, PipelineManifest, Stage, slot_inputs
+from lorarar.artefacts.pipeline import SLOT_PREFIXES, PipelineManifest, Stage, slot_inputs
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients
-from lorarar.numeric import narrow, quietly, widen
+from lorarar.numeric import narrow, quietly, split_scale, widen
 from lorarar.parallel import side_by_side
 
 Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
@@ -35,7 +35,7 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
     """Return what goes into the content slots for one LoRA that draws alone.
 
     Maps `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays of the
-    export's dtype. alpha is folded into the latter. Layers that the LoRA lacks are left out, so
+    export's dtype. alpha is folded in. Layers that the LoRA lacks are left out, so
     cost nothing. source: the exported folder, for messages.
 
     Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
@@ -46,11 +46,8 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
 
     @quietly
     def both_factors(name: str) -> tuple[np.ndarray, np.ndarray]:
-        layer = lora.layers[name]
-        return (
-            _finite(layer.down, dtype, name, lora),
-            _finite(scaled_up(layer), dtype, name, lora),
-        )
+        up, down = scaled_factors(lora.layers[name], dtype)
+        return _finite(down, dtype, name, lora), _finite(up, dtype, name, lora)
 
     widest = max(map(max, manifest.projections.values()))
     made = side_by_side(both_factors, list(lora.layers), workers, widest)
@@ -82,7 +79,7 @@ def pair_factors(
     """
     dtype = np.dtype(manifest.slot_dtype)
     factors: Factors = {}
-    for side, (slot, lora, scale) in enumerate(zip(SLOTS, pair, scales, strict=True)):
+    for side, (prefix, lora, scale) in enumerate(zip(SLOT_PREFIXES, pair, scales, strict=True)):
         _check_fit(lora, manifest, source)
         for name, layer in lora.layers.items():
             down, up = (
@@ -91,7 +88,7 @@ def pair_factors(
             )
             columns = coefficients[name][side] if name in coefficients else np.ones(1, np.float32)
             m = refuse_bad_weights(columns * np.float32(layer.scale * scale), name, lora)
-            inputs = slot_inputs(_projection(name), slot)
+            inputs = slot_inputs(_projection(name), prefix)
             factors |= dict(zip(inputs, (down, up, m), strict=True))
     return factors
 
@@ -103,17 +100,24 @@ def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
     """
     rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
     filled = {}
-    for layer, (out, width) in stage.layers.items():
-        down, up, _ = slot_inputs(layer)
+    for projection, (out, width) in stage.projections.items():
+        down, up, _ = slot_inputs(projection)
         filled[down] = _filled(given.get(down), (rank, width), dtype)
         filled[up] = _filled(given.get(up), (out, rank), dtype)
     return filled
 
 
-def scaled_up(layer: Layer) -> Array:
-    """Return a layer's up factor with alpha / rank folded in, (out, rank)."""
-    up = layer.up
-    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
+def scaled_factors(layer: Layer, dtype: np.dtype) -> tuple[Array, Array]:
+    """Return up (out, rank) and down (rank, in) with alpha / rank folded in, so that neither loses
+    digits in `dtype`, to which they are yet to be rounded."""
+    if layer.scale == 1:
+        return layer.up, layer.down
+    scales = split_scale(layer.scale, layer.up, layer.down, dtype)
+    up, down = (
+        widen(np.asarray(factor)) * scale
+        for factor, scale in zip((layer.up, layer.down), scales, strict=True)
+    )
+    return up, down
 
 
 def _projection(name: str) -> str:

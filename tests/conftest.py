@@ -41,7 +41,6 @@ def exported_int8(tmp_path_factory):
 
 def _exported(tmp_path_factory, quantize):
     """Exported once for all workers."""
-    from lorarar.export.onnx.hypernet import export_hypernet
     from lorarar.export.onnx.pipeline import export_pipeline
     from lorarar.export.source import open_model
 
@@ -51,12 +50,7 @@ def _exported(tmp_path_factory, quantize):
     hypernet = load_hypernet(HYPERNET)
     with FileLock(root / f"{quantize}.lock"), open_model("mini", None) as model:
         if not folder.exists():
-            export_pipeline(
-                model,
-                folder,
-                quantize,
-                write_merger=lambda made: export_hypernet(hypernet, made / "merger.onnx", "fp16"),
-            )
+            export_pipeline(model, folder, quantize, hypernet=hypernet)
     return folder
 
 

@@ -75,13 +75,13 @@ def test_stages_one_after_another_equal_the_whole_unet(base, processor):
     stages = unet_stages(bare, {}, inputs, slots)
     values = dict(inputs)
     for stage in stages:
-        own = [factors[name] for name in factor_names(stage.slots)]
+        own = [factors[name] for name in factor_names(stage.projections)]
         given = stage.module(*(values[name] for name in stage.inputs), *([own] if own else []))
         values |= zip(stage.outputs, given, strict=True)
     assert error(values["out_sample"], wanted) < 1e-5
     plain = whole(*inputs.values(), [0 * factor for factor in factors.values()])
     assert error(plain, wanted) > 1e-2  # the LoRA does something
-    assert sorted(slot for stage in stages for slot in stage.slots) == sorted(slots)
+    assert sorted(slot for stage in stages for slot in stage.projections) == sorted(slots)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def exported(tmp_path_factory):
     def run(factors):
         values = draw_inputs(pipeline.channels)
         for stage, _, method in programs:
-            names = factor_names(stage.layers)
+            names = factor_names(stage.projections)
             arguments = [values[name] for name in stage.inputs] + [factors[name] for name in names]
             values |= zip(stage.outputs, method.execute(arguments), strict=True)
         return values["out_sample"]
@@ -121,7 +121,7 @@ def test_every_part_is_written_and_agrees_with_torch(exported):
 def test_exported_unet_with_a_lora_equals_torch_with_it(exported):
     factors = draw_factors(exported.pipeline.projections, 7, seed=1)
     inputs = draw_inputs(exported.pipeline.channels)
-    given = [factors[name] for name in factor_names(exported.part.slots)]
+    given = [factors[name] for name in factor_names(exported.part.projections)]
     wanted = exported.part.load()(*inputs.values(), given)
     assert error(exported.run(factors), wanted) < 1e-3
 

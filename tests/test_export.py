@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from inspect import signature
 from pathlib import Path
 
 import onnx_ir as ir
@@ -9,18 +10,23 @@ import pytest
 import torch
 from torch import nn
 
+from lorarar.artefacts.formats import FORMATS
 from lorarar.bases import BASES, attention_shapes, narrowed
 from lorarar.diffusion.projections import attention_projections
 from lorarar.diffusion.standin import standin_unet
 from lorarar.embedded import HYPERNET
 from lorarar.errors import LorararError
-from lorarar.export.choices import choose
+from lorarar.export.choices import one_of
 from lorarar.export.executorch import hypernet as executorch_hypernet
 from lorarar.export.executorch import shortcuts
+from lorarar.export.executorch.lower import attend, lower
+from lorarar.export.exporters import pipeline_exporter
 from lorarar.export.onnx import decompose
 from lorarar.export.onnx.graph import trace
-from lorarar.export.parts import Part
-from lorarar.export.slots import GivenFactors, SlottedLinear, unet_slots
+from lorarar.export.parts import Part, unet_part
+from lorarar.export.slots import GivenFactors, SlottedLinear, slotted_projections
+from lorarar.export.source import open_model
+from lorarar.export.stages import stages_of
 from lorarar.hypernet import Hypernet
 from lorarar.quiet import without_bars
 
@@ -37,7 +43,7 @@ def test_a_unets_attention_projections_are_its_bases(name):
 
 def test_a_unet_of_no_base_has_no_slots():
     with pytest.raises(LorararError, match="model: its UNet's attention layers fit no SDXL-class"):
-        unet_slots(nn.Linear(2, 2), "model")
+        slotted_projections(nn.Linear(2, 2), "model")
 
 
 @torch.no_grad()
@@ -50,23 +56,42 @@ def test_a_slotted_projection_adds_up_times_down():
 
 
 def test_a_choice_is_one_of_a_few_words():
-    assert choose("--quantize", "int8", ("none", "int8"), "ONNX") == "int8"
+    assert one_of("--quantize", "int8", ("none", "int8"), "ONNX") == "int8"
     with pytest.raises(LorararError, match="--quantize int2: unknown for ONNX; use one of none"):
-        choose("--quantize", "int2", ("none", "int8"), "ONNX")
+        one_of("--quantize", "int2", ("none", "int8"), "ONNX")
 
 
-def hypernet_bytes(folder, monkeypatch, tried):
-    monkeypatch.setattr(shortcuts, "is_tried", lambda library: tried)
-    path = folder / f"{tried}.pte"
-    executorch_hypernet.export_hypernet(Hypernet.random((64,), hidden=8), path)
-    return path.read_bytes()
+@pytest.fixture(params=["hypernetwork", "stage of a UNet"])
+def executorch_bytes(request, tmp_path):
+    """A function that exports once more, and returns the program's bytes."""
+
+    def hypernet_bytes():
+        path = tmp_path / "hypernet.pte"
+        hypernet = Hypernet.random((64,), hidden=8)
+        executorch_hypernet.export_hypernet(hypernet, path, force=True)
+        return path.read_bytes()
+
+    def stage_bytes():
+        with open_model("mini", None) as model, torch.device("meta"), torch.no_grad():
+            stages = stages_of(unet_part(model, 1, 8), attend)
+            (stage,) = (each for each in stages if each.name == "unet.mid_block")
+            assert stage.projections
+        with torch.no_grad():
+            return lower(stage.loaded(), "int8", "xnnpack")
+
+    return hypernet_bytes if request.param == "hypernetwork" else stage_bytes
 
 
-def test_executorchs_shortcuts_change_no_byte(tmp_path, monkeypatch):
-    with_shortcuts, without = (
-        hypernet_bytes(tmp_path, monkeypatch, each) for each in (True, False)
-    )
-    assert with_shortcuts == without
+def test_executorchs_shortcuts_change_no_byte(executorch_bytes, monkeypatch):
+    with_shortcuts = executorch_bytes()
+    monkeypatch.setattr(shortcuts, "is_tried", lambda library: False)
+    assert executorch_bytes() == with_shortcuts
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_formats_usual_precision_is_what_its_exporter_defaults_to(name):
+    exporter = pipeline_exporter(name).export_pipeline
+    assert signature(exporter).parameters["quantize"].default == FORMATS[name].quantize
 
 
 class Small(nn.Module):
@@ -81,7 +106,7 @@ class Small(nn.Module):
         )
 
 
-def onnx_bytes(monkeypatch, tried):
+def onnx_bytes_but_for_names(monkeypatch, tried):
     """A traced part, with its values named by their order: torch names them for its operators."""
     monkeypatch.setattr(decompose, "is_tried", lambda library: tried)
     torch.manual_seed(0)
@@ -105,8 +130,9 @@ def onnx_bytes(monkeypatch, tried):
     return ir.to_proto(model).SerializeToString()
 
 
-def test_onnxs_shortcut_changes_no_computation(monkeypatch):
-    assert onnx_bytes(monkeypatch, True) == onnx_bytes(monkeypatch, False)
+def test_onnxs_shortcut_changes_names_only(monkeypatch):
+    with_shortcut, without = (onnx_bytes_but_for_names(monkeypatch, each) for each in (True, False))
+    assert with_shortcut == without
 
 
 def test_only_bars_are_left_out(capsys):

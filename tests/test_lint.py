@@ -18,6 +18,7 @@ TAKES_A_PATH = {  # in each folder, a function whose first argument is no number
     "runtime": ("lorarar.runtime.tokenizer", "load_tokenizer"),
     "benchmarks": ("lorarar.benchmarks.report", "make_console"),
 }
+WRONG_OPTIONS = {"quantize": "int3", "psnr": "high", "nonsense": 1}  # of an exporter
 BROKEN_LAYERS = {  # module: what it imports against the order
     "runtime/heavy": "import torch",
     "lorarar/hasty": "import lorarar.runtime.pipeline",
@@ -59,8 +60,19 @@ def test_a_wrong_import_or_argument_across_any_border_fails_lint(copy):
             f"from {module} import {function}\n\n"
             f"{function}(1.5, 'too', 'many', 'of', 'them')\n"
         )
+    calls = [f"export_pipeline(model, path, {k}={v!r})" for k, v in WRONG_OPTIONS.items()]
+    (copy / "export" / "wrong_options.py").write_text(
+        "from pathlib import Path\n\n"
+        "from lorarar.export.onnx.pipeline import export_pipeline\n"
+        "from lorarar.export.parts import OpenedModel\n\n\n"
+        "def wrong(model: OpenedModel, path: Path) -> None:\n    " + "\n    ".join(calls) + "\n"
+    )
     done = lint(copy, "types")
     assert done.returncode != 0
+    said = [line for line in done.stdout.splitlines() if "export/wrong_options.py:" in line]
+    for line, option in enumerate(WRONG_OPTIONS, start=8):
+        assert any(f".py:{line}: error" in each and f'"{option}"' in each for each in said), said
+    (copy / "export" / "wrong_options.py").unlink()
     for here, there in BORDERS:
         file = f"lorarar/{'' if here == 'lorarar' else here + '/'}wrong_{there}.py"
         said = [line for line in done.stdout.splitlines() if line.startswith(f"{file}:")]

@@ -135,7 +135,7 @@ def test_a_plain_lora_is_reduced(tmp_path):
     tensors = {f"{LINEAR}.lora_A.weight": normal(8, 96), f"{LINEAR}.lora_B.weight": normal(96, 8)}
     save_file(tensors, tmp_path / "x.safetensors")
     done = convert_lora(tmp_path / "x.safetensors", 8)
-    assert done.error < 1e-5 and done.lora.layers[LINEAR].rank == 8
+    assert done.error == 0 and np.array_equal(done.lora.layers[LINEAR].up, normal(96, 8))
     assert convert_lora(tmp_path / "x.safetensors", 4).error > 0.1
 
 
@@ -210,11 +210,15 @@ def test_the_command_tells_each_layer_s_error_and_what_was_left_out(tmp_path, mo
     parts, _, _ = full(LINEAR)
     tensors = {f"{NAMES[LINEAR]}.{part}": tensor for part, tensor in parts.items()}
     path, out = tmp_path / "x.safetensors", tmp_path / "plain.safetensors"
-    save_file(tensors | {"lora_unet_out_0.diff": normal(48)}, path)
+    embedding = "text_encoders.clip_l.transformer.text_model.embeddings.token_embedding.diff"
+    save_file(tensors | {"lora_unet_out_0.diff": normal(48), embedding: normal(9, 64)}, path)
     assert run(monkeypatch, "convert", path, "-o", out, "--rank", 8) == 0
     shown = capsys.readouterr()
     assert f"{LINEAR}: relative error" in shown.out and "1 layers, relative error" in shown.out
-    assert "left out 1 biases and norms" in shown.err and "biases, of layers as" in shown.err
+    assert (
+        "left out 2 biases, norms and embeddings" in shown.err
+        and "biases, of layers as" in shown.err
+    )
     assert load_lora(out).layers[LINEAR].rank == 8
     assert run(monkeypatch, "convert", path, "-o", tmp_path / "no.safetensors") == 1
     assert not (tmp_path / "no.safetensors").exists()

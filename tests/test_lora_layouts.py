@@ -10,6 +10,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from lorarar import Layer, Lora, load_lora, save_lora
 from lorarar.bases import BASES, Base, layer_shapes, narrowed, unet_config
+from lorarar.save import usual_layout
 
 
 def models(base: Base) -> dict[str, torch.nn.Module]:
@@ -106,6 +107,27 @@ def test_diffusers_loads_text_encoders_without_attention(layer, tmp_path):
         vae=None, tokenizer=None, tokenizer_2=None, scheduler=EulerDiscreteScheduler(), **made
     )  # fmt: skip
     pipeline.load_lora_weights(str(tmp_path / "lora.safetensors"))
+    check(made, lora)
+
+
+KINDS = ["q_proj", "q_proj out_proj", "fc1", "q_proj fc1", "q_proj text_projection",
+         "fc1 text_projection"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", KINDS)
+def test_diffusers_loads_the_usual_layout_of_any_part_of_text_encoders(kinds, tmp_path):
+    narrow = narrowed(BASES["sdxl"])
+    made = models(narrow)
+    endings = tuple(kinds.split())
+    lora = draw({n: shape for n, shape in layer_shapes(narrow).items()
+                 if n.startswith("text_encoder_2") and n.endswith(endings)})  # fmt: skip
+    wide = draw({n: layer_shapes(BASES["sdxl"])[n] for n in lora.layers})
+    path = tmp_path / "lora.safetensors"
+    save_lora(lora, path, usual_layout(wide, path))
+    pipeline = StableDiffusionXLPipeline(
+        vae=None, tokenizer=None, tokenizer_2=None, scheduler=EulerDiscreteScheduler(), **made
+    )  # fmt: skip
+    pipeline.load_lora_weights(str(path))
     check(made, lora)
 
 

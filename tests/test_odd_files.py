@@ -20,7 +20,9 @@ from test_cli import run
 
 from lorarar import Layer, Lora, LorararError, load_lora, merge, reduce_rank, save_lora
 from lorarar.files import Deferred, dump_safetensors, write_safetensors
+from lorarar.merge_files import merge_files
 from lorarar.peft_config import PeftConfig
+from lorarar.runtime.slots import scaled_factors
 
 Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 KOHYA = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q"
@@ -81,6 +83,16 @@ def test_any_terminal_shows_any_text_and_is_not_steered_by_it(environment, tmp_p
         assert not {b"\x1b", b"\x07"} & {said[i : i + 1] for i in range(len(said))}
         assert b"\\x1b" in said and b"Traceback" not in said
     assert b"\\u202e" in subprocess.run([*command, "inspect", path], capture_output=True).stdout
+
+
+def test_names_of_files_that_are_no_utf8_do_not_spoil_what_is_written(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    one = written(tmp_path / "x.safetensors", pair()).rename(tmp_path / f"{name}.safetensors")
+    out = tmp_path / f"{name}-merged.safetensors"
+    merge_files(one, one, out, method="direct")
+    with safe_open(out, "np") as file:
+        assert file.metadata()["lorarar.content"] == r"caf\udce9.safetensors"
+    assert load_lora(out).layers.keys() == {Q}
 
 
 def test_hashes_of_tensors_that_no_longer_are_do_not_stay(tmp_path):
@@ -328,6 +340,14 @@ def test_small_alphas_lose_no_digits_of_float16(rank, alpha, spread, tmp_path):
         for found, times in ((load_lora(tmp_path / layout), 1), (merged, 1.3)):
             error = reference.dense(*found.layers[Q]) - times * wanted
             assert np.linalg.norm(error) < 5e-4 * times * np.linalg.norm(wanted)
+
+
+def test_small_alphas_lose_no_digits_on_a_device_in_float16():
+    up, down = normal(1280, 128, dtype=np.float16), normal(128, 1280, dtype=np.float16)
+    layer = Layer((up / 100).astype(np.float16), down, 1 / 128)
+    found = [np.asarray(x).astype(np.float16) for x in scaled_factors(layer, np.dtype(np.float16))]
+    error = reference.dense(*found) - reference.dense(*layer)
+    assert np.linalg.norm(error) < 5e-4 * np.linalg.norm(reference.dense(*layer))
 
 
 @pytest.mark.parametrize("as_convolution", ["linear", "kernel in down", "kernel in up", "flat"])

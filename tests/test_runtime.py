@@ -29,7 +29,7 @@ from lorarar.artefacts.formats import FORMAT_OF, FORMATS
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.export import to_coreml, to_executorch, to_onnx
 from lorarar.export.coreml.hypernet import check_functions
-from lorarar.export.options import export_hypernet
+from lorarar.export.exporters import export_hypernet
 from lorarar.export.report import verify
 from lorarar.runtime import load_merger
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from re import sub
-from typing import Any
+from typing import Any, Literal
 
 import coremltools as ct
 import numpy as np
@@ -12,17 +12,20 @@ from coremltools import proto
 from coremltools.converters.mil.frontend.milproto.load import TranscriptionContext, _load_value
 
 from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.pipeline import PipelineManifest
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names, rank_axis
-from lorarar.export.parts import Part
+from lorarar.export.parts import OpenedModel, Part, build_part, random_inputs
+from lorarar.export.stages import stages_of
 from lorarar.export.weights import Weights
 
+Compute = Literal["float16", "float32"]  # of all operations but a few
 Features = dict[str, tuple[str, list[tuple[int, int]]]]  # name: dtype, each size's least and most
 
 TARGET = ct.target.iOS18  # the first with several functions in a package; macOS 15
 SPECIFICATION = 9  # of this target
 NOT_RUN = "spec checked; not run, as Core ML predicts on macOS only"
-FLOATS = {proto.MIL_pb2.FLOAT16: "float16", proto.MIL_pb2.FLOAT32: "float32"}
+MIL_FLOATS = {proto.MIL_pb2.FLOAT16: "float16", proto.MIL_pb2.FLOAT32: "float32"}
 ARRAYS = proto.FeatureTypes_pb2.ArrayFeatureType
 MOVES = {"const", "cast", "expand_dims", "reshape", "mul"}  # may serve float32 sinusoids, too
 WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
@@ -54,7 +57,9 @@ def inputs_of(part: Part) -> Features:
         feature_name(name): (_dtype(example), [(size, size) for size in example.shape])
         for name, example in part.inputs.items()
     }
-    factors = zip(factor_names(part.slots), example_factors(part.slots, torch.half), strict=True)
+    factors = zip(
+        factor_names(part.projections), example_factors(part.projections, torch.half), strict=True
+    )
     for name, example in factors:
         sizes = [(size, size) for size in example.shape]
         sizes[rank_axis(name)] = 1, LARGEST_RANK
@@ -66,7 +71,7 @@ def _dtype(example: torch.Tensor) -> str:
     return str(example.dtype).removeprefix("torch.").replace("int64", "int32")
 
 
-def check_spec(package: Path, inputs: Features, outputs: Features, compute: str) -> set[str]:
+def check_spec(package: Path, inputs: Features, outputs: Features, compute: Compute) -> set[str]:
     """Return the kinds of a package's MIL operations.
 
     compute: "float16" or "float32", of every operation but the sinusoids, which are float32.
@@ -87,7 +92,7 @@ def check_spec(package: Path, inputs: Features, outputs: Features, compute: str)
     kinds = set()
     for operation in _operations(spec):
         kinds.add(operation.type)
-        dtypes = {FLOATS.get(output.type.tensorType.dataType) for output in operation.outputs}
+        dtypes = {MIL_FLOATS.get(output.type.tensorType.dataType) for output in operation.outputs}
         sinusoid = operation.type in ("sin", "cos")
         wanted_dtype = "float32" if sinusoid else compute
         if operation.type not in MOVES and dtypes - {None, wanted_dtype}:
@@ -158,7 +163,7 @@ def compare(
     for package, part in zip(packages, stages, strict=True):
         outputs = part.loaded().run(values)
         tensors = {name: values[name] for name in part.inputs}
-        tensors |= {name: values[name].half() for name in factor_names(part.slots)}
+        tensors |= {name: values[name].half() for name in factor_names(part.projections)}
         feeds = {
             feature_name(name): each.numpy().astype(_dtype(each)) for name, each in tensors.items()
         }
@@ -169,3 +174,19 @@ def compare(
             psnr = 20 * np.log10(float(wanted.abs().max()) / max(np.sqrt(np.mean(error**2)), 1e-30))
             yield part.name, name, relative, float(psnr)
         values |= outputs
+
+
+def compare_folder(
+    folder: Path, manifest: PipelineManifest, model: OpenedModel
+) -> Iterator[tuple[str, str, float, float]]:
+    """Yield what `compare` does for every part of an exported folder, of seeded random inputs.
+
+    model: what the folder was exported from.
+    """
+    for name, written in manifest.parts.items():
+        with torch.device("meta"), torch.no_grad():
+            whole = build_part(name, model, 1, manifest.side)
+            stages = stages_of(whole) if len(written) > 1 else [whole]
+        inputs, factors = random_inputs(whole, model)
+        packages = [folder / stage.file for stage in written]
+        yield from compare(packages, stages, inputs | factors)

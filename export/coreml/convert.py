@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import coremltools as ct
 import coremltools.optimize.coreml as cto
@@ -12,13 +12,12 @@ from coremltools.converters.mil.mil import Builder, Program, types
 from coremltools.converters.mil.mil.passes.graph_pass import AbstractGraphPass
 from coremltools.converters.mil.mil.passes.pass_registry import register_pass
 
-from lorarar.export.coreml.check import LARGE, TARGET, Features, feature_name, inputs_of
+from lorarar.artefacts.formats import CoremlQuantize
+from lorarar.export.coreml.check import LARGE, TARGET, Compute, Features, feature_name, inputs_of
 from lorarar.export.factors import trace_with_factors
 from lorarar.export.parts import Part
 
-Width = Literal["fp16", "int8", "palette6", "palette4"]
-Compute = Literal["float16", "float32"]
-BITS: dict[Width, int] = {"fp16": 16, "int8": 8, "palette6": 6, "palette4": 4}
+WEIGHT_BITS: dict[CoremlQuantize, int] = {"fp16": 16, "int8": 8, "palette6": 6, "palette4": 4}
 LEAST = {16: torch.finfo(torch.float16).min, 32: torch.finfo(torch.float32).min}
 SINUSOID = {"sin", "cos"}
 TOWARDS_SINUSOID = {"expand_dims", "reshape", "mul"}
@@ -60,7 +59,7 @@ def _trace(part: Part) -> torch.export.ExportedProgram:
         for value in part.inputs.values()  # Core ML has no int64
     ]
     with torch.no_grad():
-        program = trace_with_factors(part.module, inputs, part.slots, torch.float16)
+        program = trace_with_factors(part.module, inputs, part.projections, torch.float16)
         # coremltools 9 knows no aten.alias
         program = program.run_decompositions({torch.ops.aten.alias.default: lambda tensor: tensor})
     nodes = {node.name: node for node in program.graph.nodes}
@@ -107,7 +106,7 @@ def _store_float16(function: Any, weight: Any) -> None:
     function.remove_ops([weight])
 
 
-def save(model: ct.models.MLModel, width: Width, package: Path) -> None:
+def save(model: ct.models.MLModel, width: CoremlQuantize, package: Path) -> None:
     """Write a package with a model's large float16 weights in `width`.
 
     coremltools would keep copies in the temporary folder, as large as the package, until the
@@ -119,12 +118,12 @@ def save(model: ct.models.MLModel, width: Width, package: Path) -> None:
     shutil.rmtree(model.package_path, ignore_errors=True)
 
 
-def compress(model: ct.models.MLModel, width: Width) -> ct.models.MLModel:
+def compress(model: ct.models.MLModel, width: CoremlQuantize) -> ct.models.MLModel:
     """Store a model's large float16 weights in fewer bits."""
     if width == "fp16":
         return model
     if width == "int8":
         channel = cto.OpLinearQuantizerConfig(granularity="per_channel", weight_threshold=LARGE)
         return cto.linear_quantize_weights(model, cto.OptimizationConfig(channel))
-    table = cto.OpPalettizerConfig(mode="kmeans", nbits=BITS[width], weight_threshold=LARGE)
+    table = cto.OpPalettizerConfig(mode="kmeans", nbits=WEIGHT_BITS[width], weight_threshold=LARGE)
     return cto.palettize_weights(model, cto.OptimizationConfig(table))

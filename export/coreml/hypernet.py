@@ -57,8 +57,13 @@ def export_hypernet(
         write_folder_atomically(
             path, lambda target: shutil.copytree(package, target, dirs_exist_ok=True), force
         )
-    seconds = time.perf_counter() - started
-    return ExportReport(path, size_in_megabytes(path), seconds, graphs, "" if graphs else NOT_RUN)
+    return ExportReport(
+        path=path,
+        megabytes=size_in_megabytes(path),
+        seconds=time.perf_counter() - started,
+        graphs=graphs,
+        note="" if graphs else NOT_RUN,
+    )
 
 
 def check_functions(spec: Any, manifest: MergerManifest, path: Path) -> None:

@@ -41,4 +41,9 @@ def export_hypernet(
     executorch.use_threads(cores())
     reports = verify(executorch.open_program(program, path)[1], hypernet, manifest, path)
     write_atomically(path, lambda file: file.write(executorch.seal(program)), force)
-    return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
+    return ExportReport(
+        path=path,
+        megabytes=size_in_megabytes(path),
+        seconds=time.perf_counter() - started,
+        graphs=reports,
+    )

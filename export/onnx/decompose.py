@@ -17,7 +17,10 @@ from lorarar.private_names import is_tried
 
 @contextmanager
 def known_operators_kept() -> Iterator[None]:
-    """Export faster, to the same bytes; on a torch that has not been tried nothing is changed."""
+    """Export faster, to the same operators and weights; the names of values between them differ.
+
+    On a torch that has not been tried nothing is changed.
+    """
     if not is_tried("torch"):
         yield
         return

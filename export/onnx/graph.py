@@ -1,5 +1,6 @@
 """Tracing a part to ONNX without its weights, and writing it with each weight as it is made."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 from onnxscript.optimizer import fold_constants, remove_unused_nodes
 from torch._subclasses.fake_tensor import FakeTensor
 
+from lorarar.artefacts.formats import LARGEST_RANK
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names, rank_axis
 from lorarar.export.onnx.decompose import TRANSLATIONS, known_operators_kept
@@ -25,12 +27,12 @@ FOLDED = 64  # bytes; what is larger is a weight, to be stored as it is
 
 def trace(part: Part, factor_dtype: torch.dtype) -> ir.Model:
     """Trace a part, built under a FakeTensorMode, with its axes and its factors' ranks dynamic."""
-    factors = list(factor_names(part.slots))
+    factors = list(factor_names(part.projections))
     arguments: tuple[Any, ...] = tuple(part.inputs.values())
     shapes: tuple[Any, ...] = tuple(_dynamic(part.axes[name]) for name in part.inputs)
     if factors:
-        rank = torch.export.Dim("rank", min=1, max=1024)
-        arguments += (example_factors(part.slots, factor_dtype),)
+        rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
+        arguments += (example_factors(part.projections, factor_dtype),)
         shapes += ([{rank_axis(name): rank} for name in factors],)
     with known_operators_kept():
         program = torch.onnx.export(
@@ -96,7 +98,11 @@ def _made(recipe: Recipe, name: str, dtype: np.dtype, shape: tuple[int, ...]) ->
     return ir.Tensor(np.ascontiguousarray(array, dtype), name=name)
 
 
-def write(model: ir.Model, folder: Path, progress: Any) -> None:
+def write(
+    model: ir.Model,
+    folder: Path,
+    progress: Callable[[ir.TensorProtocol, ir.external_data.CallbackInfo], None],
+) -> None:
     """Write model.onnx and its weights beside it, a few tensors at a time."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()  # the exporter's stack traces, with this machine's paths

@@ -41,7 +41,12 @@ def export_hypernet(
         onnx.save(model, draft)
         reports = verify(onnxruntime.load(draft, 1)[1], hypernet, manifest, path)
     write_atomically(path, lambda file: file.write(model.SerializeToString()), force)
-    return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
+    return ExportReport(
+        path=path,
+        megabytes=size_in_megabytes(path),
+        seconds=time.perf_counter() - started,
+        graphs=reports,
+    )
 
 
 def _model(hypernet: Hypernet, manifest: MergerManifest) -> ModelProto:

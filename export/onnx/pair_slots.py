@@ -8,10 +8,10 @@ from collections.abc import Iterable
 import numpy as np
 import onnx_ir as ir
 
-from lorarar.artefacts.pipeline import SLOTS, slot_inputs
+from lorarar.artefacts.pipeline import SLOT_PREFIXES, slot_inputs
 
 
-def add_style_slots(model: ir.Model, layers: Iterable[str]) -> None:
+def add_style_slots(model: ir.Model, projections: Iterable[str]) -> None:
     """Give each projection, beside its slot, which becomes the content slot, a style slot.
 
     It then takes [down_c * m_c; down_s * m_s] and [up_c, up_s]. Every input gets a default, so
@@ -20,14 +20,14 @@ def add_style_slots(model: ir.Model, layers: Iterable[str]) -> None:
     """
     graph = model.graph
     traced = {value.name: value for value in graph.inputs}
-    for layer in layers:
-        first_down, first_up, _ = (traced.get(name) for name in slot_inputs(layer))
+    for projection in projections:
+        first_down, first_up, _ = (traced.get(name) for name in slot_inputs(projection))
         assert first_down is not None
         assert first_up is not None
         uses = {value: list(value.uses()) for value in (first_down, first_up)}
         downs, ups = [], []
-        for slot in SLOTS:
-            down_name, up_name, m_name = slot_inputs(layer, slot)
+        for prefix in SLOT_PREFIXES:
+            down_name, up_name, m_name = slot_inputs(projection, prefix)
             down = _factor(graph, down_name, first_down)
             ups.append(_factor(graph, up_name, first_up))
             m = ir.Value(name=m_name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([None]))

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import onnx_ir as ir
@@ -20,31 +20,24 @@ import torch
 from rich.progress import Progress
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from lorarar.artefacts.formats import FORMATS
+from lorarar import embedded
+from lorarar.artefacts.formats import OnnxQuantize
 from lorarar.artefacts.pipeline import Stage
+from lorarar.command import console
 from lorarar.errors import LorararError
-from lorarar.export.choices import choose
-from lorarar.export.folder import (
-    PartReport,
-    PipelineReport,
-    WriteMerger,
-    check_disk,
-    copy_rest,
-    write_manifest,
-)
+from lorarar.export.choices import one_of
+from lorarar.export.folder import PipelineReport, Programs, Traits, write_pipeline
 from lorarar.export.onnx.graph import fill, trace, write
 from lorarar.export.onnx.pair_slots import add_style_slots
 from lorarar.export.onnx.sensitivity import WIDER, choose_wider_layers
-from lorarar.export.onnx.stored import Width, store
-from lorarar.export.parts import BUILDERS, Model, Part, random_inputs
-from lorarar.export.report import console, size_in_megabytes
-from lorarar.files import refuse_existing, write_folder_atomically
+from lorarar.export.onnx.stored import StoredAs, store
+from lorarar.export.parts import PART_NAMES, OpenedModel, Part, build_part, random_inputs
+from lorarar.export.tolerances import ONNX_PART
+from lorarar.files import refuse_existing
+from lorarar.hypernet import Hypernet
 from lorarar.parallel import cores
 from lorarar.runtime.backends import onnxruntime
 
-Quantize = Literal["none", "fp16", "int8", "int4"]
-# Relative errors that fail an export, of one call with random inputs and factors.
-TOLERANCES: dict[Quantize, float] = {"none": 1e-4, "fp16": 1e-3, "int8": 1e-1, "int4": 5e-1}
 CHECKED = 500e6  # parameters; what is larger is not run in torch at export
 CHECKED_SIDE = 16  # of the latents
 
@@ -59,65 +52,64 @@ class Draft:
 
 
 def export_pipeline(
-    model: Model,
+    model: OpenedModel,
     path: Path,
-    quantize: Quantize = "int8",
+    quantize: OnnxQuantize = "int8",
     *,
+    hypernet: Hypernet | None = None,
     force: bool = False,
-    write_merger: WriteMerger | None = None,
     psnr: float | None = None,
 ) -> PipelineReport:
     """Write a folder that optimum's ORTStableDiffusionXLPipeline and `lorarar.runtime` load.
 
     quantize: "none", "fp16" (weights stored as such), "int8" or "int4"; text encoders never have
-    fewer than 8 bits, the VAE never fewer than 16. write_merger: adds the exported hypernetwork
-    to the folder. psnr: with int8 and int4, see `sensitivity.choose_wider_layers`.
+    fewer than 8 bits, the VAE never fewer than 16. hypernet: is exported into the folder, too.
+    psnr: with int8 and int4, see `sensitivity.choose_wider_layers`.
 
     Raises LorararError if the path exists (without `force`), if there is not enough room, if
     weights are missing or misshapen, or if a part differs too much from torch.
     """
     started = time.perf_counter()
     refuse_existing(path, force)
-    choose("--quantize", quantize, get_args(Quantize), "ONNX")
-    wider: dict[str, Width] = {}
+    one_of("--quantize", quantize, get_args(OnnxQuantize), "ONNX")
+    wider: dict[str, StoredAs] = {}
     if psnr is not None:
         if quantize not in WIDER:
             known = ", ".join(WIDER)
             raise LorararError(f"--psnr {psnr:g}: widens layers of --quantize {known} only")
-        wider = choose_wider_layers(model, psnr, quantize)
-    drafts = [_draft(model, name, quantize, wider) for name in BUILDERS]
-    check_disk(path, sum(draft.bytes for draft in drafts))
-    reports: list[PartReport] = []
+        wider = choose_wider_layers(model, quantize, psnr, embedded.PROMPTS)
+    drafts = [_draft(model, name, quantize, wider) for name in PART_NAMES]
 
-    def fill_folder(folder: Path) -> None:
-        copy_rest(model, folder)
+    def write_programs(folder: Path) -> Programs:
+        errors = {}
         for draft in drafts:
             name = draft.part.name
             config = "vae" if name.startswith("vae") else name
             _write(draft, folder / name)
             shutil.copyfile(model.folder / config / "config.json", folder / name / "config.json")
-            reports.append(_report(draft.part, model, folder / name, quantize))
-        if write_merger:
-            write_merger(folder)
-        unet = drafts[0].part
-        write_manifest(
-            model,
-            folder,
-            {draft.part.name: [_stage(draft.part)] for draft in drafts},
+            errors[name] = _error(draft.part, model, folder / name, quantize)
+        stages = {draft.part.name: [_stage(draft.part)] for draft in drafts}
+        return Programs(stages=stages, errors=errors)
+
+    return write_pipeline(
+        model,
+        path,
+        write_programs,
+        Traits(
             engine="onnx",
             quantize=quantize,
             slot_dtype="float32" if quantize == "none" else "float16",
+            side=drafts[0].part.inputs["sample"].shape[-1],
             pairs=True,
-            side=unet.inputs["sample"].shape[-1],
-            merger=FORMATS["onnx"].merger if write_merger else None,
-        )
+        ),
+        hypernet=hypernet,
+        force=force,
+        needed=sum(draft.bytes for draft in drafts),
+        started=started,
+    )
 
-    write_folder_atomically(path, fill_folder, force)
-    seconds = time.perf_counter() - started
-    return PipelineReport(path, reports, size_in_megabytes(path), seconds, [])
 
-
-def _width(name: str, quantize: Quantize) -> Width:
+def _width(name: str, quantize: OnnxQuantize) -> StoredAs:
     """How a part's weights are stored: encoders in 8 bits at least, the VAE in 16."""
     if quantize == "none":
         return "fp32"
@@ -128,17 +120,19 @@ def _width(name: str, quantize: Quantize) -> Width:
     return "int8" if quantize == "int4" else quantize
 
 
-def _draft(model: Model, name: str, quantize: Quantize, wider: Mapping[str, Width]) -> Draft:
+def _draft(
+    model: OpenedModel, name: str, quantize: OnnxQuantize, wider: Mapping[str, StoredAs]
+) -> Draft:
     width = _width(name, quantize)
     factor_dtype = torch.float32 if quantize == "none" else torch.float16
     with FakeTensorMode(allow_non_fake_inputs=True), console.status(f"{name}: tracing"):
-        part = BUILDERS[name](model)
+        part = build_part(name, model)
         core = part.module.get_submodule(part.core)
         recipe = store(core, lambda layer: wider.get(layer, width), part.weights)
         traced = trace(part, factor_dtype)
     recipe = {part.prefix + key: make for key, make in recipe.items()} | part.constants
     size = fill(traced, recipe, model.folder / name)
-    add_style_slots(traced, part.slots)
+    add_style_slots(traced, part.projections)
     return Draft(part, traced, size)
 
 
@@ -156,18 +150,17 @@ def _stage(part: Part) -> Stage:
         )
         for name, tensor in part.inputs.items()
     }
-    return Stage(f"{part.name}/model.onnx", inputs, part.outputs, part.slots)
+    return Stage(f"{part.name}/model.onnx", inputs, part.outputs, part.projections)
 
 
-def _report(part: Part, model: Model, folder: Path, quantize: Quantize) -> PartReport:
-    """Run what was written beside torch, with random inputs and factors, unless it is too large.
+def _error(part: Part, model: OpenedModel, folder: Path, quantize: OnnxQuantize) -> float | None:
+    """Run what was written beside torch, with random inputs and factors; None if it is too large.
 
     Raises LorararError if they differ by more than the tolerance.
     """
-    megabytes = size_in_megabytes(folder)
     if sum(prod(weight.shape) for weight in part.weights.values()) > CHECKED:
-        return PartReport(part.name, megabytes, None)
-    real = BUILDERS[part.name](model, 1, CHECKED_SIDE)
+        return None
+    real = build_part(part.name, model, 1, CHECKED_SIDE)
     inputs, factors = random_inputs(real, model)
     with torch.no_grad():
         real.load()
@@ -178,9 +171,9 @@ def _report(part: Part, model: Model, folder: Path, quantize: Quantize) -> PartR
     run = onnxruntime.open_stage(folder / "model.onnx", _stage(part), cores())
     found = run(feeds)[part.outputs[0]]
     error = float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
-    if not error < TOLERANCES[quantize]:
+    if not error < ONNX_PART[quantize]:
         raise LorararError(
             f"{folder.name}: differs from torch by {error:.1e}, more than "
-            f"{TOLERANCES[quantize]:.0e} for --quantize {quantize}; nothing was written"
+            f"{ONNX_PART[quantize]:.0e} for --quantize {quantize}; nothing was written"
         )
-    return PartReport(part.name, megabytes, error)
+    return error

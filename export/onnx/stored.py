@@ -18,10 +18,10 @@ from lorarar.export.weights import Weights
 
 Make = Callable[[], np.ndarray]
 Recipe = dict[str, Make]  # stored tensor's name: how it is made
-Width = Literal["fp32", "fp16", "int8", "int4"]
+StoredAs = Literal["fp32", "fp16", "int8", "int4"]
 
-BITS: dict[Width, int] = {"int8": 8, "int4": 4}  # of quantised numbers
-FLOATS: dict[Width, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
+NUMBER_BITS: dict[StoredAs, int] = {"int8": 8, "int4": 4}  # of quantised numbers
+FLOAT_DTYPES: dict[StoredAs, torch.dtype] = {"fp32": torch.float32, "fp16": torch.float16}
 # MatMulNBits with int8 products is fastest in 8 bits; in 4 it is not, and costs accuracy.
 INT8_PRODUCTS = {8: 4, 4: 0}
 
@@ -80,7 +80,7 @@ class BlockLinear(nn.Module):
 
     def recipe(self, weight: Make) -> Recipe:
         """How its tensors, named without the layer's own name, are made of the original weight."""
-        made = _Quantised(lambda: quantise(weight(), self.bits))
+        made = _NumbersAndScales(lambda: quantise(weight(), self.bits))
         return {"numbers": made.numbers, "scales": made.scales}
 
 
@@ -126,7 +126,7 @@ class QuantisedConv(StoredConv):
 
     def recipe(self, weight: Make) -> Recipe:
         """How its tensors, named without the layer's own name, are made of the original weight."""
-        made = _Quantised(lambda: quantise_filters(weight()))
+        made = _NumbersAndScales(lambda: quantise_filters(weight()))
         return {"filters": made.numbers, "scales": made.scales}
 
 
@@ -147,7 +147,7 @@ class StoredEmbedding(nn.Module):
         return {"weight": weight}
 
 
-class _Quantised:
+class _NumbersAndScales:
     """Makes numbers, and keeps their scales, which are small, until those are asked for."""
 
     def __init__(self, make: Callable[[], tuple[np.ndarray, np.ndarray]]):
@@ -166,7 +166,7 @@ class _Quantised:
 Stored = StoredLinear | BlockLinear | StoredConv | StoredEmbedding
 
 
-def store(module: nn.Module, width: Callable[[str], Width], weights: Weights) -> Recipe:
+def store(module: nn.Module, width: Callable[[str], StoredAs], weights: Weights) -> Recipe:
     """Replace a module's linear, convolution and embedding layers by stored ones, in place.
 
     width: of a layer's name. Returns how every tensor of the module, replaced or not, is made of
@@ -186,13 +186,15 @@ def store(module: nn.Module, width: Callable[[str], Width], weights: Weights) ->
     return recipe | {name: partial(read, name) for name, _ in module.named_parameters()}
 
 
-def _stored(layer: nn.Module, width: Width) -> Stored | None:
+def _stored(layer: nn.Module, width: StoredAs) -> Stored | None:
     if isinstance(layer, nn.Linear):
-        if width in BITS:
-            return BlockLinear(layer, BITS[width])
-        return StoredLinear(layer, FLOATS[width])
+        if width in NUMBER_BITS:
+            return BlockLinear(layer, NUMBER_BITS[width])
+        return StoredLinear(layer, FLOAT_DTYPES[width])
     if isinstance(layer, nn.Conv2d):
-        return QuantisedConv(layer) if width in BITS else StoredConv(layer, FLOATS[width])
+        return (
+            QuantisedConv(layer) if width in NUMBER_BITS else StoredConv(layer, FLOAT_DTYPES[width])
+        )
     if isinstance(layer, nn.Embedding):
-        return StoredEmbedding(layer, FLOATS.get(width, torch.float16))
+        return StoredEmbedding(layer, FLOAT_DTYPES.get(width, torch.float16))
     return None

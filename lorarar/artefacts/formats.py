@@ -7,6 +7,11 @@ FormatName = Literal["onnx", "executorch", "coreml"]
 Engine = Literal["onnxruntime", "executorch", "coreml", "torch", "numpy"]
 FORMAT_NAMES: tuple[FormatName, ...] = get_args(FormatName)
 Dtype = Literal["fp32", "fp16", "int8"]  # of an exported hypernetwork
+# How an exported UNet's weights are stored.
+OnnxQuantize = Literal["none", "fp16", "int8", "int4"]
+ExecutorchQuantize = Literal["none", "int8", "int4"]
+CoremlQuantize = Literal["fp16", "int8", "palette6", "palette4"]
+Quantize = OnnxQuantize | ExecutorchQuantize | CoremlQuantize
 ENGINES: tuple[Engine, ...] = get_args(Engine)
 LARGEST_RANK = 512  # of a LoRA that an export takes
 
@@ -22,7 +27,7 @@ class Format:
     engine: Engine
     merger: str
     merger_dtype: Dtype
-    quantize: str
+    quantize: Quantize
 
 
 FORMATS: dict[FormatName, Format] = {

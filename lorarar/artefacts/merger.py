@@ -15,6 +15,7 @@ from base64 import b64decode, b64encode
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError
@@ -25,7 +26,12 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Hypernet, Offsets
 
 MERGER_FORMAT = "lorarar.merger.1"
-FORMS = {"factored": ("up", "down"), "small": ("projected", "down"), "full": ("features",)}
+Form = Literal["factored", "small", "full"]
+FORMS: dict[Form, tuple[str, ...]] = {
+    "factored": ("up", "down"),
+    "small": ("projected", "down"),
+    "full": ("features",),
+}
 INPUT_DTYPES: dict[Dtype, type] = {"fp32": np.float32, "fp16": np.float16, "int8": np.float16}
 
 
@@ -84,17 +90,17 @@ class MergerManifest:
         """Map layers to their offsets, (2, in) float32."""
         return safetensors.load(b64decode(self.offsets)) if self.offsets else {}
 
-    def graphs(self) -> dict[str, tuple[str, int]]:
+    def graphs(self) -> dict[str, tuple[Form, int]]:
         """Map each graph's name to its form and width."""
         return {f"{form}_{width}": (form, width) for width in self.widths for form in FORMS}
 
-    def side_inputs(self, form: str) -> dict[str, np.dtype]:
+    def side_inputs(self, form: Form) -> dict[str, np.dtype]:
         """Map one side's inputs to their dtypes, in order."""
         if form == "full" and self.dtype == "int8":
             return {"features": np.dtype(np.int8), "scales": np.dtype(np.float32)}
         return {part: np.dtype(INPUT_DTYPES[self.dtype]) for part in FORMS[form]}
 
-    def inputs(self, form: str) -> dict[str, np.dtype]:
+    def inputs(self, form: Form) -> dict[str, np.dtype]:
         """Map a graph's inputs, `<part>_<role>`, to their dtypes, in order."""
         return {
             f"{part}_{role}": dtype

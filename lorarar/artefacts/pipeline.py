@@ -3,7 +3,7 @@
 A folder with `lorarar.json`, this manifest, beside the files that it lists. Each part of the
 pipeline (unet, text_encoder, text_encoder_2, vae_decoder, perhaps vae_encoder) is a list of
 stages that run one after another. A stage takes tensors by name, of the part's inputs or of
-earlier stages' outputs, and its layers' LoRA factors, named as in a canonical LoRA file. Where
+earlier stages' outputs, and its projections' LoRA factors, named as in a canonical LoRA file. Where
 projections take pairs, they have a content slot and a style slot, each with
 coefficients for its columns.
 """
@@ -22,24 +22,28 @@ from lorarar.files import sha256
 
 PIPELINE_FORMAT = "lorarar.pipeline.2"
 MANIFEST_NAME = "lorarar.json"
-SLOTS = ("", "style.")  # of a projection, for content and style; a lone LoRA has the first
+# Of the inputs of a projection's content slot and style slot; a lone LoRA has the first.
+SLOT_PREFIXES = ("", "style.")
 
 
 @dataclass(frozen=True)
 class Stage:
     """One program. inputs: name -> [dtype, shape] (null where dynamic), in the program's order;
-    layers: whose factors follow, down then up for each, -> (out, in) of their weights."""
+    projections: whose factors follow, down then up for each, -> (out, in) of their weights."""
 
     file: str
     inputs: dict[str, tuple[str, list[int | None]]]
     outputs: list[str]
-    layers: dict[str, Shape]
+    projections: dict[str, Shape]
 
     @cached_property
     def lora_inputs(self) -> list[str]:
         """Name all that its projections' slots can take."""
         return [
-            name for layer in self.layers for slot in SLOTS for name in slot_inputs(layer, slot)
+            name
+            for projection in self.projections
+            for prefix in SLOT_PREFIXES
+            for name in slot_inputs(projection, prefix)
         ]
 
 
@@ -48,7 +52,7 @@ class PipelineManifest:
     """What a runtime must know of an exported folder.
 
     base: see `lorarar.bases`; identity: of the UNet's weights; slot_dtype: of LoRA factors; pairs:
-    whether projections have both SLOTS; rank: the largest; penultimate: the output of each text
+    whether projections have both slots; rank: the largest; penultimate: the output of each text
     encoder that the UNet reads; scaling: of latents; side: of latents, in cells of `pixels` pixels;
     files: path -> [bytes, sha256].
     """
@@ -76,19 +80,23 @@ class PipelineManifest:
     def projections(self) -> dict[str, Shape]:
         """Map the UNet's attention projections, without "unet.", to their shapes (out, in)."""
         stages = self.parts["unet"]
-        return {name: shape for stage in stages for name, shape in stage.layers.items()}
+        return {name: shape for stage in stages for name, shape in stage.projections.items()}
 
     def save(self, folder: Path) -> None:
         """Write the manifest into the folder that it describes."""
-        (folder / MANIFEST_NAME).write_text(json.dumps(asdict(self), indent=1))
+        fields = asdict(self)
+        for stages in fields["parts"].values():
+            for stage in stages:
+                stage["layers"] = stage.pop("projections")  # their name in the file
+        (folder / MANIFEST_NAME).write_text(json.dumps(fields, indent=1))
 
 
-def slot_inputs(layer: str, slot: str = "") -> tuple[str, str, str]:
+def slot_inputs(projection: str, slot_prefix: str = "") -> tuple[str, str, str]:
     """Name a slot's down (rank, in), up (out, rank) and coefficients m, (in) or (1) float32.
 
-    layer: without "unet."; m only where projections take pairs.
+    projection: without "unet."; m only where projections take pairs.
     """
-    prefix = f"unet.{layer}.{slot}"
+    prefix = f"unet.{projection}.{slot_prefix}"
     return f"{prefix}lora_A.weight", f"{prefix}lora_B.weight", f"{prefix}m"
 
 
@@ -126,7 +134,7 @@ def _parse(fields: dict[str, Any]) -> PipelineManifest:
                 file=_inside(stage["file"]),
                 inputs={name: (of, shape) for name, (of, shape) in stage["inputs"].items()},
                 outputs=list(stage["outputs"]),
-                layers={
+                projections={
                     name: (int(out), int(width)) for name, (out, width) in stage["layers"].items()
                 },
             )

@@ -7,14 +7,14 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
+from lorarar.command import Force, console
 from lorarar.errors import printable
 from lorarar.methods import MethodName
 from lorarar.methods.options import Method
 
-console = Console()
+__all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say", "say_notes"]
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
-Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 Model = Annotated[
     str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
 ]
@@ -25,7 +25,7 @@ DrawingChoice = Literal[MergeChoice, "klora"]
 
 
 def say(line: str, to: Console = console) -> None:
-    """Print one line as it is, however long."""
+    """Print one line as it is, however long, but for what would steer the terminal."""
     to.print(printable(line), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lorarar.bases import Shape
-from lorarar.diffusion.projections import attention_projections
+from lorarar.diffusion.projections import added_by_lora, attention_projections
 from lorarar.errors import LorararError
 from lorarar.lora import Layer, Lora
 
@@ -46,7 +46,7 @@ class PairedLinear(nn.Module):
                 continue
             up, down = self.pair[side]
             scaled = x if self.m is None or self.mode == role else x * self.m[side].to(x.dtype)
-            result = result + (scaled @ down.T.to(x.dtype)) @ up.T.to(x.dtype)
+            result = result + added_by_lora(scaled, down, up)
         return result
 
 

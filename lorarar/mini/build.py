@@ -16,6 +16,7 @@ import typer
 from diffusers import AutoencoderKL
 
 from lorarar.artefacts.training import TRAINING_FORMAT
+from lorarar.bases import PROJECTIONS
 from lorarar.files import write_atomically, write_folder_atomically
 from lorarar.mini.judge import save_judge, train_judge
 from lorarar.mini.pictures import PIXELS_SHA256, PRIOR, draw_training_images
@@ -45,7 +46,7 @@ HYPERNET_RECIPE = HypernetRecipe(
     hidden=16,
     batch=2,
     precision="bf16",
-    predicts=("to_q", "to_k", "to_v", "to_out.0"),
+    predicts=PROJECTIONS,
     similarity=0.0,
     learning_rate=3e-3,
     objective="together",

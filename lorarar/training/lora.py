@@ -11,6 +11,7 @@ from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lorarar.bases import PROJECTIONS
 from lorarar.diffusion.pipeline import draw, load_onto, save_picture
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
@@ -29,8 +30,6 @@ from lorarar.training.denoising import (
 from lorarar.training.images import Example, load_examples
 from lorarar.training.loop import STATE, scaler_of, train
 from lorarar.training.recipes import LoraRecipe
-
-PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
 def train_lora(
@@ -147,7 +146,7 @@ def add_adapter(pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe) -> Any:
         r=recipe.rank,
         lora_alpha=recipe.rank,
         init_lora_weights="gaussian",
-        target_modules=PROJECTIONS,
+        target_modules=list(PROJECTIONS),
     )
     pipeline.unet.add_adapter(config)
     cast_training_params(pipeline.unet)

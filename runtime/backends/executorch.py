@@ -15,12 +15,12 @@ from executorch.runtime import Method, Runtime, Verification
 from lorarar.artefacts.merger import MergerManifest
 from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.quiet import native_stderr_silenced
+from lorarar.quiet import without_native_notes
 from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
 from lorarar.runtime.backends.torch import as_tensor
 from lorarar.runtime.slots import filled_factors
 
-with native_stderr_silenced():  # making the thread pool tells which files of a phone are not here
+with without_native_notes():  # making the thread pool tells which files of a phone are not here
     portable_lib._threadpool_get_thread_count()
 
 SEAL = hashlib.sha256
@@ -38,7 +38,7 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
 @lru_cache(maxsize=1)
 def use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    with native_stderr_silenced():  # what it finds out about the CPU
+    with without_native_notes():  # what it finds out about the CPU
         portable_lib._unsafe_reset_threadpool(threads)
 
 

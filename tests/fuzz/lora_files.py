@@ -4,8 +4,8 @@ shapes, alphas and metadata gone wrong."""
 import json
 import math
 import struct
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 LARGEST = 1 << 18  # bytes of a tensor; the rest of larger ones is missing
 Q = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -73,51 +73,71 @@ METADATA: list[Any] = [
     {"lorarar.prepared": '{"role": "style", "level": "small", "fingerprint": "x", "error": 0.1}'},
     {"lorarar.prepared": "7"},
 ]  # fmt: skip
+Tensor = tuple[str, list[int], bytes]  # dtype, shape, how its data begins
 BAD_METADATA: list[Any] = [{"a": 7}, [], "text", {"a": None}, {"a": {}}]
 
 
-class Choices(Protocol):
-    """What is read of the fuzzer's bytes, as by `atheris.FuzzedDataProvider`."""
+class Choices:
+    """Reads a fuzzer's bytes as numbers and pieces, as LLVM's FuzzedDataProvider does."""
 
-    def ConsumeIntInRange(self, low: int, high: int) -> int: ...
-    def ConsumeBytes(self, count: int) -> bytes: ...
+    def __init__(self, data: bytes):
+        self.data = bytearray(data)
+
+    def number(self, low: int, high: int) -> int:
+        """One of low to high, from as many of the last bytes as it takes; low if none are left."""
+        drawn, needed = 0, (high - low).bit_length()
+        while needed > 0 and self.data:
+            drawn = drawn << 8 | self.data.pop()
+            needed -= 8
+        return low + drawn % (high - low + 1)
+
+    def piece(self, count: int) -> bytes:
+        """The first bytes, fewer at the end."""
+        taken = bytes(self.data[:count])
+        del self.data[:count]
+        return taken
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        """One of the options."""
+        return options[self.number(0, len(options) - 1)]
+
+    def once_in(self, times: int) -> bool:
+        """True about once in so many times."""
+        return self.number(1, times) == times
 
 
 def make_file(choices: Choices) -> bytes:
     """A safetensors file, nearly valid more often than not."""
 
-    def pick(options: Any) -> Any:
-        return options[choices.ConsumeIntInRange(0, len(options) - 1)]
-
-    def once_in(times: int) -> bool:
-        return choices.ConsumeIntInRange(1, times) == times
-
-    tensors: dict[str, tuple[str, list[int], bytes]] = {}
-    for _ in range(choices.ConsumeIntInRange(1, 4)):
+    pick, once_in = choices.pick, choices.once_in
+    tensors: dict[str, Tensor] = {}
+    for _ in range(choices.number(1, 4)):
         name = pick([*LAYERS])
         out, width, *kernel = LAYERS[name]
         rank, dtype = pick([1, 2, 4, 2, 1, 0]), pick(["F32", "F16", "BF16", *DTYPES])
         down, up = [rank, width, *kernel], [out, rank, *(1 for _ in kernel)]
-        seen = _mutated(name, pick, once_in)
+        seen = _mutated(name, choices)
         for ending, shape in zip(pick(PAIRS), (down, up), strict=True):
             if not once_in(32):
                 own = pick([*DTYPES]) if once_in(6) else dtype
-                tensors[seen + ending] = own, _bent(shape, pick, once_in), b""
+                tensors[seen + ending] = own, _bent(shape, choices), b""
         for _ in range(pick([0, 0, 0, 1, 2])):
             ending = ".alpha" if once_in(2) else pick(EXTRA)
             shape = pick([[], [1], [4], [out, width], [out, 1], [1, width], [out, 2], [2, width]])
             tensors[seen + ending] = pick(["F32", *DTYPES]), shape, pick(ALPHAS)
-    return _encoded(tensors, choices, pick, once_in)
+    return _encoded(tensors, choices)
 
 
-def _mutated(name: str, pick: Callable, once_in: Callable) -> str:
+def _mutated(name: str, choices: Choices) -> str:
+    pick, once_in = choices.pick, choices.once_in
     if not once_in(8):
         return name
     at = len(name) * pick(range(9)) // 8
     return name[:at] + pick(JUNK) + name[at + pick(range(4)) :]
 
 
-def _bent(shape: list[int], pick: Callable, once_in: Callable) -> list[int]:
+def _bent(shape: list[int], choices: Choices) -> list[int]:
+    pick, once_in = choices.pick, choices.once_in
     if not once_in(8):
         return shape
     bent = [*shape, *([1, 1] if once_in(2) else [])]
@@ -125,7 +145,8 @@ def _bent(shape: list[int], pick: Callable, once_in: Callable) -> list[int]:
     return bent[::-1] if once_in(4) else bent
 
 
-def _encoded(tensors: dict, choices: Choices, pick: Callable, once_in: Callable) -> bytes:
+def _encoded(tensors: dict[str, Tensor], choices: Choices) -> bytes:
+    pick, once_in = choices.pick, choices.once_in
     header: dict[str, Any] = {}
     if once_in(2):
         header["__metadata__"] = pick(BAD_METADATA if once_in(16) else METADATA)
@@ -138,8 +159,8 @@ def _encoded(tensors: dict, choices: Choices, pick: Callable, once_in: Callable)
         header[name] = {"dtype": said, "shape": shape, "data_offsets": [begin, begin + size]}
     text = json.dumps(header).encode()
     if once_in(12):
-        at = choices.ConsumeIntInRange(0, len(text))
-        text = text[:at] + choices.ConsumeBytes(4) + text[at + choices.ConsumeIntInRange(0, 4) :]
+        at = choices.number(0, len(text))
+        text = text[:at] + choices.piece(4) + text[at + choices.number(0, 4) :]
     text += b" " * (-len(text) % 8 if once_in(2) else 0)
     length = len(text) if not once_in(64) else pick(HUGE)
     return struct.pack("<Q", length % 2**64) + text + (data if not once_in(32) else data[:5])
