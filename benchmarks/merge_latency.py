@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 import typer
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Dtype, Engine
+from lorarar.artefacts.formats import ENGINES, FORMAT_OF, FORMATS, Dtype, Engine
 from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
@@ -183,8 +183,11 @@ def _materialised(lora: Lora) -> list[np.ndarray]:
 
 def main(
     backend: Annotated[
-        list[Engine],
-        typer.Option(default_factory=lambda: ["onnxruntime"], help="may be given several times"),
+        list[str],  # typer knows no list of a Literal
+        typer.Option(
+            default_factory=lambda: ["onnxruntime"],
+            help=f"one of {', '.join(ENGINES)}; may be given several times",
+        ),
     ],
     base: BaseName = "sdxl",
     rank: Annotated[int, typer.Option(min=1)] = 64,
@@ -198,7 +201,7 @@ def main(
     """Time the dense form, the factored and prepared forms, and file to file, in one run."""
     console = make_console()
     report = measure(
-        backend,
+        cast(list[Engine], backend),  # load_merger refuses others
         base=base,
         rank=rank,
         threads=threads,

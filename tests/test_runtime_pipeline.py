@@ -355,7 +355,7 @@ def test_empty_prompts_draw(pipeline):
 def test_methods_that_devices_do_not_know_are_refused_with_what_to_do(pipeline, method, said):
     pipeline.set_pair(*PAIR)
     before = pipeline.factors
-    with pytest.raises(LorararError, match=f"method '{method}'.* {said}"):
+    with pytest.raises(LorararError, match=f"method '{method}' {said}"):
         pipeline.set_pair(*PAIR, method=method)
     assert pipeline.factors is before
 
