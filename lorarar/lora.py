@@ -9,9 +9,9 @@ import numpy as np
 
 from lorarar.bases import bases_with
 from lorarar.errors import LorararError
+from lorarar.formats.named_layers import read_layers, scale_of
+from lorarar.formats.source import Source, json_object
 from lorarar.layer import Layer, make_layer
-from lorarar.lora_source import Source, json_object
-from lorarar.named_layers import read_layers, scale_of
 from lorarar.numeric import all_finite
 
 __all__ = ["Feature", "Layer", "Lora", "Prepared", "load_lora", "refuse_bad_weights"]

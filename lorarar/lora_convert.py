@@ -8,12 +8,12 @@ import numpy as np
 from lorarar.bases import BASES
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors
+from lorarar.formats.lycoris import difference
+from lorarar.formats.named_layers import CONVERTIBLE, PLAIN, NamedLayers, read_layers, scale_of
+from lorarar.formats.source import COMPONENTS
 from lorarar.layer import common_dtype, make_layer
 from lorarar.lora import Layer, Lora
 from lorarar.lora_names import meanings, spelling_of
-from lorarar.lora_source import COMPONENTS
-from lorarar.lycoris import difference
-from lorarar.named_layers import CONVERTIBLE, PLAIN, NamedLayers, read_layers, scale_of
 from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 

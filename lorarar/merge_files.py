@@ -8,9 +8,9 @@ from typing import Unpack
 
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, sha256
+from lorarar.formats.source import weights_file
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
-from lorarar.lora_source import weights_file
 from lorarar.merge import reduce_rank
 from lorarar.methods import MethodName, merge
 from lorarar.methods.options import MergeKeywords, Method

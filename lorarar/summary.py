@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.formats.named_layers import FEATURES
+from lorarar.formats.source import read_source
 from lorarar.lora import Layer, Lora
-from lorarar.lora_source import read_source
-from lorarar.named_layers import FEATURES
 from lorarar.numeric import widen
 
 KINDS = {

@@ -20,8 +20,8 @@ from test_cli import run
 
 from lorarar import Layer, Lora, LorararError, load_lora, merge, reduce_rank, save_lora
 from lorarar.files import Deferred, dump_safetensors, write_safetensors
+from lorarar.formats.peft_config import PeftConfig
 from lorarar.merge_files import merge_files
-from lorarar.peft_config import PeftConfig
 from lorarar.runtime.slots import scaled_factors
 
 Q = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -9,9 +9,9 @@ import numpy as np
 from fuzz.lora_files import Choices, make_file
 
 from lorarar import LorararError, load_lora
+from lorarar.formats.named_layers import read_layers
 from lorarar.lora import Layer
 from lorarar.lora_convert import EVERY_PART, convert_lora
-from lorarar.named_layers import read_layers
 from lorarar.summary import overview
 
 NARROW = 160  # weights up to here are small enough to be converted each time

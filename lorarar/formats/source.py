@@ -10,7 +10,7 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors
-from lorarar.peft_config import PeftConfig
+from lorarar.formats.peft_config import PeftConfig
 
 ADAPTER, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 DIFFUSERS = "pytorch_lora_weights.safetensors"

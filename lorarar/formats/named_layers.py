@@ -10,10 +10,10 @@ import numpy as np
 
 from lorarar.bases import BASES, Shape, covers, layer_shapes, matrix_shapes
 from lorarar.errors import LorararError
+from lorarar.formats.lycoris import difference_shape
+from lorarar.formats.source import Source, read_source
 from lorarar.layer import check_part, check_ranks, fits, matrix_shape
 from lorarar.lora_names import Part, meanings, spelling_of, split_name
-from lorarar.lora_source import Source, read_source
-from lorarar.lycoris import difference_shape
 
 FEATURES = (".features", ".feature_scales")  # of a prepared file, see lorarar/prepare.py
 PLAIN: tuple[Part, ...] = ("down", "up", "alpha")
