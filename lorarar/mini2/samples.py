@@ -1,0 +1,194 @@
+"""Drawings to learn from: what the base model may see, what the judge is asked, what LoRAs get."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from multiprocessing import get_context
+from typing import NamedTuple
+
+import numpy as np
+
+from lorarar.mini2.looks import LINES, PALETTES, PLAIN, SHADINGS, STYLES, Look, random_look
+from lorarar.mini2.paint import draw
+from lorarar.mini2.places import PLACES
+from lorarar.mini2.scenes import COLOURS, Scene, random_individual, random_scene
+from lorarar.mini2.textures import TEXTURES
+from lorarar.mini2.things import ACCESSORIES, CLASSES, MARKINGS, Individual
+from lorarar.mini2.world import (
+    RESERVED,
+    SEEDS,
+    SIZES,
+    SUBJECTS,
+    WORLD_SEED,
+    caption,
+    describe,
+    subject_prompt,
+)
+
+CHUNK = 128
+STYLED = 0.5  # share of the base's drawings that are not plain
+CAPTIONS = 2  # for each of the base's drawings
+OTHER, UNSEEN = "other", "unseen"
+QUESTIONS: dict[str, tuple[str, ...]] = {
+    "subject": (*SUBJECTS, OTHER),
+    "style": ("plain", *STYLES, OTHER),
+    "class": tuple(CLASSES),
+    "colour": (*COLOURS, UNSEEN),
+    "marking": tuple(MARKINGS),
+    "marking_colour": (*COLOURS, UNSEEN),
+    "accessory": tuple(ACCESSORIES),
+    "accessory_colour": (*COLOURS, UNSEEN),
+    "place": tuple(PLACES),
+    "palette": ("own", *PALETTES, OTHER),
+    "line": LINES,
+    "texture": tuple(TEXTURES),
+    "shading": SHADINGS,
+}
+TOKEN_OF = {subject.triple: token for token, subject in SUBJECTS.items()}
+STYLE_OF = {style: name for name, style in STYLES.items()} | {PLAIN: "plain"}
+Generator = np.random.Generator
+
+
+class Chunk(NamedTuple):
+    """pictures: (n, 128, 128, 3) uint8; answers: (n, questions), indices into `QUESTIONS`;
+    captions: of each picture, empty for the judge's."""
+
+    pictures: np.ndarray
+    answers: np.ndarray
+    captions: list[list[str]]
+
+
+def base_chunk(index: int, size: int = CHUNK) -> Chunk:
+    """What the base model may see: nobody like a subject, no named style."""
+    generator = np.random.default_rng((WORLD_SEED, SEEDS["drawings"], 0, index))
+    drawn = []
+    for _ in range(size):
+        look = random_look(generator) if generator.random() < STYLED else PLAIN
+        scene = random_scene(random_individual(generator, RESERVED), generator)
+        said = [caption(scene, look, generator) for _ in range(CAPTIONS)]
+        drawn.append((_painted(scene, look, generator), answers(scene, look), said))
+    return _stacked(drawn)
+
+
+def judge_chunk(index: int, size: int = CHUNK) -> Chunk:
+    """What the judge learns from: subjects and styles, and those that could be taken for them."""
+    generator = np.random.default_rng((WORLD_SEED, SEEDS["drawings"], 1, index))
+    drawn = []
+    for _ in range(size):
+        individual, look = _anybody(generator), _any_look(generator)
+        scene = random_scene(individual, generator)
+        drawn.append((_painted(scene, look, generator), answers(scene, look), []))
+    return _stacked(drawn)
+
+
+def subject_chunk(token: str, size: int = SIZES["images"]) -> Chunk:
+    """A content LoRA's pictures: a subject in plain drawings."""
+    generator = np.random.default_rng((WORLD_SEED, 100, list(SUBJECTS).index(token)))
+    drawn = []
+    for _ in range(size):
+        scene = random_scene(SUBJECTS[token], generator)
+        said = [subject_prompt(token, scene.place), subject_prompt(token)]
+        drawn.append((_painted(scene, PLAIN, generator), answers(scene, PLAIN), said))
+    return _stacked(drawn)
+
+
+def style_chunk(style: str, size: int = SIZES["images"]) -> Chunk:
+    """A style LoRA's pictures: anybody but subjects, in that style."""
+    generator = np.random.default_rng((WORLD_SEED, 200, list(STYLES).index(style)))
+    drawn = []
+    for _ in range(size):
+        scene = random_scene(random_individual(generator, RESERVED), generator)
+        one = scene.individual
+        worn = [word for word in (one.marking, one.accessory) if word != "none"]
+        said = [describe(one.kind, extras, scene.place, style) for extras in (worn, [])]
+        drawn.append(
+            (_painted(scene, STYLES[style], generator), answers(scene, STYLES[style]), said)
+        )
+    return _stacked(drawn)
+
+
+def answers(scene: Scene, look: Look) -> list[int]:
+    """The right answer to each of `QUESTIONS`, as an index."""
+    one = scene.individual
+    body, mark, worn = one.colours if look.palette is None else (UNSEEN,) * 3
+    right = {
+        "subject": TOKEN_OF.get(one.triple, OTHER),
+        "style": STYLE_OF.get(look, OTHER),
+        "class": one.kind,
+        "colour": body,
+        "marking": one.marking,
+        "marking_colour": mark if one.marking != "none" else UNSEEN,
+        "accessory": one.accessory,
+        "accessory_colour": worn if one.accessory != "none" else UNSEEN,
+        "place": scene.place,
+        "palette": OTHER if look.palette and look.palette_name == "own" else look.palette_name,
+        "line": look.line,
+        "texture": look.texture,
+        "shading": look.shading,
+    }
+    return [known.index(right[question]) for question, known in QUESTIONS.items()]
+
+
+@contextmanager
+def chunks(
+    make: Callable[[int], Chunk], first: int, last: int, workers: int
+) -> Iterator[Iterator[Chunk]]:
+    """Draw chunks first to last - 1, in order, in processes beside this one."""
+    if workers < 1:
+        yield map(make, range(first, last))
+        return
+    with get_context("spawn").Pool(workers) as pool:
+        yield pool.imap(make, range(first, last))
+
+
+def _anybody(generator: Generator) -> Individual:
+    """A subject in 0.4, somebody like one in 0.25, else anybody."""
+    fate = generator.random()
+    if fate > 0.65:
+        return random_individual(generator, RESERVED)
+    subject = SUBJECTS[_one(generator, SUBJECTS)]
+    if fate < 0.4:
+        return subject
+    while True:
+        stranger = random_individual(generator, RESERVED)
+        field = _one(generator, ("kind", "marking", "accessory"))
+        changed = replace(subject, **{field: getattr(stranger, field)})
+        if changed.triple not in RESERVED:
+            return changed
+
+
+def _any_look(generator: Generator) -> Look:
+    """Plain in 0.25, a style in 0.4, something like a style in 0.1, else any look."""
+    fate = generator.random()
+    if fate < 0.25:
+        return PLAIN
+    if fate > 0.75:
+        return random_look(generator)
+    style = STYLES[_one(generator, STYLES)]
+    if fate < 0.65:
+        return style
+    while True:
+        field = _one(generator, ("palette", "line", "texture"))
+        stranger = random_look(generator)
+        values = {field: getattr(stranger, field)}
+        if field == "palette":
+            values["palette_name"] = stranger.palette_name
+        if field == "line":
+            values["line_colour"] = stranger.line_colour
+        changed = replace(style, **values)
+        if changed not in (*STYLES.values(), PLAIN):
+            return changed
+
+
+def _one(generator: Generator, choices) -> str:
+    names = list(choices)
+    return names[generator.integers(len(names))]
+
+
+def _painted(scene: Scene, look: Look, generator: Generator) -> np.ndarray:
+    return draw(scene, look, int(generator.integers(2**31)))
+
+
+def _stacked(drawn: list[tuple[np.ndarray, list[int], list[str]]]) -> Chunk:
+    pictures, right, said = zip(*drawn, strict=True)
+    return Chunk(np.stack(pictures), np.array(right, np.int16), list(said))
