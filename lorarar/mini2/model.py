@@ -148,11 +148,15 @@ class Denoiser(nn.Module):
 
     def __init__(self, vocabulary: dict[str, int]) -> None:
         super().__init__()
+        self.vocabulary = vocabulary
         self.unet: Any = make_unet()
         ends = vocabulary[BEGIN], vocabulary[END]
         self.text: Any
         self.text_2: Any
         self.text, self.text_2 = make_text_encoders(len(vocabulary), *ends)
+        self.sizes: Tensor
+        sizes = torch.tensor([[SIDE, SIDE, 0, 0, SIDE, SIDE]])
+        self.register_buffer("sizes", sizes, persistent=False)
 
     def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return SDXL's word embeddings (n, tokens, both widths) and pooled embedding (n, width)."""
@@ -163,8 +167,7 @@ class Denoiser(nn.Module):
 
     def forward(self, noisy: Tensor, times: Tensor, words: Tensor, pooled: Tensor) -> Tensor:
         """Predict the noise in latents (n, 4, 16, 16) at `times`, (n,)."""
-        sizes = torch.tensor([SIDE, SIDE, 0, 0, SIDE, SIDE], device=noisy.device)
-        added = {"text_embeds": pooled, "time_ids": sizes.expand(len(noisy), 6)}
+        added = {"text_embeds": pooled, "time_ids": self.sizes.expand(len(noisy), 6)}
         return self.unet(
             noisy, times, encoder_hidden_states=words, added_cond_kwargs=added, return_dict=False
         )[0]

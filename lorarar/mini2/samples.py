@@ -1,10 +1,10 @@
 """Drawings to learn from: what the base model may see, what the judge is asked, what LoRAs get."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable
 from dataclasses import replace
 from multiprocessing import get_context
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -129,16 +129,30 @@ def answers(scene: Scene, look: Look) -> list[int]:
     return [known.index(right[question]) for question, known in QUESTIONS.items()]
 
 
-@contextmanager
-def chunks(
-    make: Callable[[int], Chunk], first: int, last: int, workers: int
-) -> Iterator[Iterator[Chunk]]:
-    """Draw chunks first to last - 1, in order, in processes beside this one."""
-    if workers < 1:
-        yield map(make, range(first, last))
-        return
-    with get_context("spawn").Pool(workers) as pool:
-        yield pool.imap(make, range(first, last))
+class Drawings:
+    """Chunks that are drawn in processes beside this one, ahead of who asks for them."""
+
+    def __init__(self, make: Callable[[int], Chunk], first: int, last: int, pool: Any) -> None:
+        several = pool.imap if pool else map
+        self.coming = iter(several(make, range(first, last)))
+        self.drawn: list[Chunk] = []
+        self.count = last - first
+
+    def __getitem__(self, number: int) -> Chunk:
+        """Wait for a chunk; it is kept."""
+        while len(self.drawn) <= number:
+            self.drawn.append(next(self.coming))
+        return self.drawn[number]
+
+    def forget(self) -> None:
+        self.drawn = []
+
+
+def draughtsmen(processes: int) -> Any:
+    """A pool of processes that draw, None for none. Linux forks them: they need no torch."""
+    if processes < 1:
+        return None
+    return get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes)
 
 
 def _anybody(generator: Generator) -> Individual:

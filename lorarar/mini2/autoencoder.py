@@ -1,0 +1,88 @@
+"""Train the autoencoder: drawings of 128 pixels to latents of 16, and back."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.nn import functional
+
+from lorarar.mini2.machine import DEVICE, Clock, autocast
+from lorarar.mini2.model import make_vae
+from lorarar.mini2.optimise import train
+
+RATE = 1.2e-3
+KL_WEIGHT = 1e-4
+SCALE = "scaling_factor"  # of latents, kept beside the weights
+
+
+def train_vae(
+    pictures: Tensor, steps: int, batch: int, clock: Clock, seed: int = 0
+) -> tuple[Any, int]:
+    """Train on drawings (n, 128, 128, 3) uint8 on the device; sets `scaling_factor`.
+
+    The error is of colours and of their differences between neighbours, which keeps lines sharp.
+    """
+    torch.manual_seed(seed)
+    vae = make_vae().to(DEVICE, memory_format=torch.channels_last).train()
+
+    def loss() -> Tensor:
+        chosen = (torch.rand(batch, device=DEVICE) * len(pictures)).long()
+        seen = to_input(pictures[chosen])
+        with autocast():
+            latents = vae.encode(seen).latent_dist
+            spread = torch.randn_like(latents.mean) * latents.std
+            shown = vae.decode(latents.mean + spread).sample.float()
+        off = functional.l1_loss(shown, seen) + functional.mse_loss(shown, seen)
+        for axis in (2, 3):
+            off = off + 0.5 * functional.l1_loss(shown.diff(dim=axis), seen.diff(dim=axis))
+        mean, logvar = latents.mean.float(), latents.logvar.float()
+        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+        return off + KL_WEIGHT * kl
+
+    done = train(vae, loss, steps, RATE, clock, mean=0.998)
+    vae.eval()
+    deviation = torch.cat([encode(vae, part, scaled=False) for part in pictures[:1024].split(256)])
+    vae.register_to_config(scaling_factor=1 / float(deviation.float().std()))
+    return vae, done
+
+
+def to_input(pictures: Tensor) -> Tensor:
+    """(n, 128, 128, 3) uint8 -> (n, 3, 128, 128) float32 in [-1, 1]."""
+    shown = pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return shown.contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def encode(vae: Any, pictures: Tensor, scaled: bool = True) -> Tensor:
+    """(n, 128, 128, 3) uint8 -> latents (n, 4, 16, 16) float32."""
+    parts = []
+    for part in pictures.split(256):
+        with autocast():
+            latents = vae.encode(to_input(part.to(DEVICE))).latent_dist.mean.float()
+        parts.append(latents * (vae.config.scaling_factor if scaled else 1))
+    return torch.cat(parts)
+
+
+@torch.no_grad()
+def decode(vae: Any, latents: Tensor) -> Tensor:
+    """Latents (n, 4, 16, 16) -> pictures (n, 3, 128, 128) in [0, 1]."""
+    parts = []
+    for part in latents.split(256):
+        with autocast():
+            parts.append(vae.decode(part / vae.config.scaling_factor).sample.float())
+    return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)
+
+
+def save_vae(vae: Any, path: Path) -> None:
+    weights = {k: v.half().contiguous().cpu() for k, v in vae.state_dict().items()}
+    save_file(weights | {SCALE: torch.tensor(vae.config.scaling_factor)}, path)
+
+
+def load_vae(path: Path) -> Any:
+    weights = load_file(path)
+    vae = make_vae()
+    vae.register_to_config(scaling_factor=float(weights.pop(SCALE)))
+    vae.load_state_dict({k: v.float() for k, v in weights.items()})
+    return vae.to(DEVICE, memory_format=torch.channels_last).eval()

@@ -1,0 +1,89 @@
+"""The loop that everything here is trained by: AdamW, a rate that rises and falls, mean weights."""
+
+from collections.abc import Callable, Iterable
+from math import cos, pi
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from lorarar.mini2.machine import DEVICE, Clock, faster
+
+WARM = 0.04  # share of the time in which the rate rises
+
+
+def rate(share: float) -> float:
+    """From 0 to 1 and back to 0 along a cosine."""
+    return share / WARM if share < WARM else 0.5 + 0.5 * cos(pi * (share - WARM) / (1 - WARM))
+
+
+def train(
+    model: nn.Module,
+    loss: Callable[[], Tensor],
+    steps: int,
+    peak: float,
+    clock: Clock,
+    *,
+    betas: tuple[float, float] = (0.9, 0.99),
+    decay: float = 0.0,
+    mean: float = 0.0,
+    each: Callable[[int], None] = lambda index: None,
+) -> int:
+    """Minimise `loss()`; returns the number of steps done before the clock's time was up.
+
+    The rate follows `rate` of the steps or of the time, whichever is further. decay: AdamW's.
+    mean: how slowly the exponential mean of the weights follows, 0 for none; the model ends with
+    it. each: called before each step, from outside any recorded graph.
+    """
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    on_gpu = DEVICE.type == "cuda"
+    start = torch.zeros((), device=DEVICE) if on_gpu else 0.0
+    optimiser = torch.optim.AdamW(
+        weights, lr=start, betas=betas, weight_decay=decay, fused=True, capturable=on_gpu
+    )
+    means = [weight.detach().clone() for weight in weights] if mean else []
+
+    def step() -> Tensor:
+        optimiser.zero_grad(set_to_none=not on_gpu)
+        off = loss()
+        off.backward()
+        nn.utils.clip_grad_norm_(weights, 1.0)
+        optimiser.step()
+        if means:
+            torch._foreach_lerp_(means, [weight.detach() for weight in weights], 1 - mean)
+        return off.detach()
+
+    fast = faster(step)
+    report, done = max(1, steps // 10), 0
+    with Progress(disable=on_gpu) as progress:
+        task = progress.add_task(clock.label, total=steps)
+        for index in range(steps):
+            share = max(index / steps, clock.share)
+            if share >= 1:
+                break
+            each(index)
+            _set_rate(optimiser, peak * rate(share))
+            off = fast()
+            done += 1
+            progress.advance(task)
+            if index % report == 0:
+                clock.say(f"step {index} of {steps}, loss {float(off):.4f}")
+            elif on_gpu and index % 50 == 0:
+                torch.cuda.synchronize()  # so that the clock tells the truth
+    if means:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, means)
+    clock.say(f"{done} steps, loss {float(off):.4f}")
+    return done
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(value)
+        else:
+            group["lr"] = value
+
+
+def count(model: Iterable[Tensor]) -> int:
+    return sum(weight.numel() for weight in model)
