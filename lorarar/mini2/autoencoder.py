@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from lorarar.mini2.judge import Album
 from lorarar.mini2.machine import DEVICE, Clock, autocast
 from lorarar.mini2.model import make_vae
 from lorarar.mini2.optimise import train
@@ -18,18 +19,22 @@ SCALE = "scaling_factor"  # of latents, kept beside the weights
 
 
 def train_vae(
-    pictures: Tensor, steps: int, batch: int, clock: Clock, seed: int = 0
+    album: Album, steps: int, batch: int, clock: Clock, compiled: bool = False, seed: int = 0
 ) -> tuple[Any, int]:
-    """Train on drawings (n, 128, 128, 3) uint8 on the device; sets `scaling_factor`.
+    """Train on drawings, which go on coming; sets `scaling_factor`.
 
     The error is of colours and of their differences between neighbours, which keeps lines sharp.
     """
     torch.manual_seed(seed)
     vae = make_vae().to(DEVICE, memory_format=torch.channels_last).train()
 
+    if compiled:
+        vae.encoder.compile()
+        vae.decoder.compile()
+
     def loss() -> Tensor:
-        chosen = (torch.rand(batch, device=DEVICE) * len(pictures)).long()
-        seen = to_input(pictures[chosen])
+        chosen = (torch.rand(batch, device=DEVICE) * album.count).long()
+        seen = to_input(album.pictures[chosen])
         with autocast():
             latents = vae.encode(seen).latent_dist
             spread = torch.randn_like(latents.mean) * latents.std
@@ -41,10 +46,11 @@ def train_vae(
         kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
         return off + KL_WEIGHT * kl
 
-    done = train(vae, loss, steps, RATE, clock, mean=0.998)
+    done = train(vae, loss, steps, RATE, clock, mean=0.998, each=lambda index: album.fill())
+    vae.encoder._compiled_call_impl = vae.decoder._compiled_call_impl = None
     vae.eval()
-    deviation = torch.cat([encode(vae, part, scaled=False) for part in pictures[:1024].split(256)])
-    vae.register_to_config(scaling_factor=1 / float(deviation.float().std()))
+    latents = encode(vae, album.pictures[:1024], scaled=False)
+    vae.register_to_config(scaling_factor=1 / float(latents.std()))
     return vae, done
 
 
@@ -56,7 +62,7 @@ def to_input(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def encode(vae: Any, pictures: Tensor, scaled: bool = True) -> Tensor:
-    """(n, 128, 128, 3) uint8 -> latents (n, 4, 16, 16) float32."""
+    """(n, 128, 128, 3) uint8 -> latents (n, 8, 16, 16) float32."""
     parts = []
     for part in pictures.split(256):
         with autocast():
@@ -67,7 +73,7 @@ def encode(vae: Any, pictures: Tensor, scaled: bool = True) -> Tensor:
 
 @torch.no_grad()
 def decode(vae: Any, latents: Tensor) -> Tensor:
-    """Latents (n, 4, 16, 16) -> pictures (n, 3, 128, 128) in [0, 1]."""
+    """Latents (n, 8, 16, 16) -> pictures (n, 3, 128, 128) in [0, 1]."""
     parts = []
     for part in latents.split(256):
         with autocast():

@@ -43,7 +43,7 @@ class Pool:
         self.count.fill_(last)
 
     def some(self, size: int) -> tuple[Tensor, Tensor]:
-        """Random latents (size, 4, 16, 16) with one of their captions' tokens each."""
+        """Random latents (size, 8, 16, 16) with one of their captions' tokens each."""
         chosen = (torch.rand(size, device=DEVICE) * self.count).long()
         which = torch.randint(CAPTIONS, (size,), device=DEVICE)
         return self.latents[chosen].float(), self.tokens[chosen, which].long()
@@ -61,7 +61,7 @@ def train_base(
     batch: int,
     clock: Clock,
     *,
-    every: int = 4,
+    every: int = 2,
     compiled: bool = False,
     seed: int = 0,
 ) -> tuple[Denoiser, int]:
@@ -86,8 +86,9 @@ def train_base(
         return ((found.float() - noise).square().mean((1, 2, 3)) * weights).mean()
 
     def fill(index: int) -> None:
-        if index % every == 0 and pool.chunks < drawings.count:
-            pool.add(drawings[pool.chunks])
+        chunk = drawings.soon(pool.chunks) if index % every == 0 else None
+        if chunk is not None:
+            pool.add(chunk)
 
     done = train(model, loss, steps, RATE, clock, mean=MEAN, each=fill)
     model.unet._compiled_call_impl = None

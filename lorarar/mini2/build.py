@@ -18,27 +18,25 @@ import typer
 from PIL import Image
 
 from lorarar.mini2 import gates
-from lorarar.mini2.autoencoder import load_vae, save_vae, train_vae
+from lorarar.mini2.autoencoder import decode, encode, load_vae, save_vae, train_vae
 from lorarar.mini2.base import Pool, load_base, save_base, train_base
-from lorarar.mini2.denoising import STEPS
-from lorarar.mini2.judge import load_judge, save_judge, train_judge
-from lorarar.mini2.lanes import Lanes, Loras, beside, load_loras, save_loras, take
+from lorarar.mini2.denoising import GUIDANCE, STEPS
+from lorarar.mini2.judge import Album, load_judge, save_judge, train_judge
+from lorarar.mini2.lanes import Lanes, Loras, beside, load_loras, save_loras, take, together
 from lorarar.mini2.looks import STYLES
 from lorarar.mini2.loras import Recipe, Shown, train_loras
 from lorarar.mini2.machine import DEVICE, Clock, precision, workers
 from lorarar.mini2.samples import (
     CHUNK,
     Chunk,
-    Drawings,
-    base_chunk,
-    draughtsmen,
-    judge_chunk,
+    Sketches,
+    begin,
     style_chunk,
     subject_chunk,
 )
-from lorarar.mini2.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SIZES, SUBJECTS
+from lorarar.mini2.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SEEDS, SIZES, SUBJECTS
 
-FRESH = 1_000_000  # number of the first chunk that no training draws
+GUIDANCES = 2.0, 3.5, 5.0, 7.5
 RATES, WEIGHTS = (7e-4, 1.5e-3, 3e-3), (0.3, 1.0)  # of LoRAs, to choose from
 PRIOR = 4  # chunks of the base's drawings that LoRAs leave as they are
 
@@ -64,7 +62,7 @@ class Plan:
     vae_seconds: float = float("inf")
     base_seconds: float = float("inf")
     lora_seconds: float = float("inf")
-    swept: int = 8  # LoRAs of each kind that recipes are tried on
+    swept: int = 6  # LoRAs of each kind that recipes are tried on
     compiled: bool = False
 
 
@@ -73,8 +71,8 @@ PLANS = {
         tested=1, wishes=32, pictures=1, swept=1, sampling=1),
     "cpu": Plan(40_000, 4000, 64, 4000, 16, 60_000, 16_000, 32, Recipe()),
     "gpu": Plan(
-        160_000, 5000, 256, 6000, 64, 330_000, 16_000, 256, Recipe(),
-        judge_seconds=60, vae_seconds=65, base_seconds=230, lora_seconds=50, compiled=True,
+        130_000, 5500, 256, 12_000, 64, 330_000, 18_000, 256, Recipe(),
+        judge_seconds=45, vae_seconds=80, base_seconds=205, lora_seconds=22, compiled=True,
     ),
 }  # fmt: skip
 
@@ -82,14 +80,10 @@ PLANS = {
 class Build:
     """The stages, each kept in `folder`, and what they measured, in `folder/gates.json`."""
 
-    def __init__(self, folder: Path, plan: Plan, processes: int) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: Path, plan: Plan, sketches: Sketches) -> None:
+        self.folder, self.plan, self.sketches = folder, plan, sketches
+        self.for_base = sketches.for_base
         folder.mkdir(parents=True, exist_ok=True)
-        pool = draughtsmen(processes)
-        judged = 0 if (folder / "judge.safetensors").exists() else plan.judge_drawings // CHUNK
-        self.tested = Drawings(judge_chunk, FRESH, FRESH + plan.tested, pool)
-        self.for_judge = Drawings(judge_chunk, 0, judged, pool)
-        self.for_base = Drawings(base_chunk, 0, plan.drawings // CHUNK, pool)
 
     def note(self, key: str, value: Any) -> None:
         """Keep a measured value and print it."""
@@ -101,34 +95,43 @@ class Build:
     def judge(self) -> Any:
         path, plan = self.folder / "judge.safetensors", self.plan
         if not path.exists():
-            clock = Clock("drawing for the judge")
-            pictures, answers = _gathered(self.for_judge, self.for_judge.count)
-            self.for_judge.forget()
-            clock.say(f"{len(pictures)} drawings")
             clock = Clock("judge", plan.judge_seconds)
-            judge, steps = train_judge(pictures, answers, plan.judge_steps, plan.judge_batch, clock)
+            album = Album(self.sketches.for_judge)
+            album.fill(wait=album.coming[-1][1] // 3)
+            clock.say(f"{album.filled} drawings to start with")
+            judge, steps = train_judge(album, plan.judge_steps, plan.judge_batch, clock)
+            self.sketches.for_judge.forget()
             save_judge(judge, path)
-            self.note("judge_training", {"steps": steps, "seconds": clock.spent})
-            del pictures, answers
+            facts = {"steps": steps, "seconds": clock.spent, "drawings": album.filled}
+            self.note("judge_training", facts)
             self.note("judge", gates.judge_on(judge, self.fresh_drawings()))
         return load_judge(path)
 
     def fresh_drawings(self) -> list[Chunk]:
-        return [self.tested[number] for number in range(self.tested.count)]
+        tested = self.sketches.tested
+        return [tested[number] for number in range(tested.count)]
 
     def vae(self) -> Any:
         path, plan = self.folder / "vae.safetensors", self.plan
         if not path.exists():
-            clock = Clock("drawing for the autoencoder")
-            count = min(plan.drawings, plan.vae_steps * plan.vae_batch // 2, 100_000)
-            pictures, _ = _gathered(self.for_base, max(1, count // CHUNK))
-            clock.say(f"{len(pictures)} drawings")
             clock = Clock("autoencoder", plan.vae_seconds)
-            vae, steps = train_vae(pictures, plan.vae_steps, plan.vae_batch, clock)
+            album = Album(self.for_base)
+            album.fill(wait=max(1, self.for_base.count // 16))
+            clock.say(f"{album.filled} drawings to start with")
+            vae, steps = train_vae(album, plan.vae_steps, plan.vae_batch, clock, plan.compiled)
             save_vae(vae, path)
-            self.note("vae_training", {"steps": steps, "seconds": clock.spent})
+            facts = {"steps": steps, "seconds": clock.spent, "drawings": album.filled}
+            self.note("vae_training", facts)
             self.note("decoded", gates.judge_on(self.judge(), self.fresh_drawings(), vae))
+            self.reconstructions(vae)
         return load_vae(path)
+
+    def reconstructions(self, vae: Any) -> None:
+        pictures = torch.from_numpy(self.fresh_drawings()[0].pictures[:32])
+        shown = decode(vae, encode(vae, pictures)).cpu()
+        drawn = pictures.permute(0, 3, 1, 2) / 255
+        rows = torch.stack([drawn.unflatten(0, (4, 8)), shown.unflatten(0, (4, 8))], 1)
+        self.grid("decoded", rows.flatten(0, 2), 8)
 
     def base(self) -> gates.World:
         path, plan = self.folder / "base.safetensors", self.plan
@@ -147,25 +150,41 @@ class Build:
             self.note("base_training", facts | {"batch": plan.batch})
             del pool
             world = self.opened(model, vae, judge)
-            self.test_base(world)
-            return world
+            return self.test_base(world)
         return self.opened(load_base(path), vae, judge)
 
     def opened(self, model: Any, vae: Any, judge: Any) -> gates.World:
         model.requires_grad_(False)
-        return gates.move(gates.World(model, vae, Lanes(model.unet), judge, self.plan.sampling))
+        return gates.move(
+            gates.World(model, vae, Lanes(model.unet), judge, self.plan.sampling, self.guidance())
+        )
 
-    def test_base(self, world: gates.World) -> None:
-        found = {}
-        for wishes in gates.alone_wishes(self.plan.wishes).values():
-            lanes = gates.split_lanes(wishes)
-            pictures = gates.draw_lanes(world, lanes, None)
-            found |= gates.means(gates.rights(world, lanes, pictures))
-        self.note("alone", found)
+    def test_base(self, world: gates.World) -> gates.World:
+        """Measure the base's gates, with the guidance that does best on other prompts."""
+        tried = gates.split_lanes(gates.together_wishes(self.plan.wishes, SEEDS["gates"] + 1))
+        scores = {}
+        for guidance in GUIDANCES:
+            pictures = gates.draw_lanes(
+                world._replace(guidance=guidance), tried, None, SEEDS["drawings"]
+            )
+            found = gates.means(gates.rights(world, tried, pictures))
+            scores[guidance] = sum(found.values()) / len(found)
+        self.note("guidance", {"tried": scores, "best": max(scores, key=lambda g: scores[g])})
+        world = world._replace(guidance=self.guidance())
+        asked = gates.alone_wishes(self.plan.wishes)
+        lanes = gates.split_lanes([wish for wishes in asked.values() for wish in wishes])
+        pictures = gates.draw_lanes(world, lanes, None)
+        self.note("alone", gates.means(gates.rights(world, lanes, pictures)))
         lanes = gates.split_lanes(gates.together_wishes(self.plan.wishes * 5))
         pictures = gates.draw_lanes(world, lanes, None)
         self.note("together", gates.means(gates.rights(world, lanes, pictures)))
-        self.grid("base", pictures.flatten(0, 1)[:64], 8)
+        self.grid("base", pictures.flatten(0, 1)[:96], 12)
+        return world
+
+    def guidance(self) -> float:
+        path = self.folder / "gates.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        return float(known.get("guidance", {}).get("best", GUIDANCE))
 
     def grid(self, name: str, pictures: torch.Tensor, columns: int) -> None:
         """Write pictures (n, 3, 128, 128) side by side."""
@@ -194,10 +213,9 @@ class Build:
             world.model, world.lanes, self.shown(world, names).lanes(lanes), self.prior(world),
             recipe, clock, rates=[s[0] for s in settings], weights=[s[1] for s in settings],
         )  # fmt: skip
-        count, results = len(names), {}
-        for number, setting in enumerate(tried):
-            own = take(loras, list(range(number * count, (number + 1) * count)))
-            results[setting] = self.scores(world, own, names, subjects, styles)
+        count = len(names)
+        own = [take(loras, list(range(i * count, (i + 1) * count))) for i in range(len(tried))]
+        results = dict(zip(tried, self.scores(world, own, names, subjects, styles), strict=True))
         best = {
             kind: max(tried, key=lambda setting: sum(results[setting][kind]))
             for kind in ("content", "style")
@@ -211,26 +229,36 @@ class Build:
     def scores(
         self,
         world: gates.World,
-        loras: Loras,
+        loras: list[Loras],
         names: list[str],
         subjects: list[str],
         styles: list[str],
-    ) -> dict[str, tuple[float, float]]:
+    ) -> list[dict[str, list[float]]]:
         """Of content: subjects right alone and beside a known look; of style: style and class."""
         count = self.plan.pictures
 
-        def found(chosen: list[str], wish: Any) -> dict[str, float]:
-            wishes = [wish(name) for name in chosen]
-            own = take(loras, [names.index(name) for name in chosen])
-            return gates.means(gates.rights(world, wishes, gates.draw_lanes(world, wishes, own)))
+        def found(chosen: list[str], wish: Any, question: str) -> np.ndarray:
+            wishes = [wish(name) for name in chosen] * len(loras)
+            own = together([take(each, [names.index(name) for name in chosen]) for each in loras])
+            right = gates.rights(world, wishes, gates.draw_lanes(world, wishes, own))[question]
+            return right.reshape(len(loras), -1).mean(1)
 
-        alone = found(subjects, lambda name: gates.content_wishes(name, count))
-        beside_look = found(subjects, gates.look_wishes)
-        styled = found(styles, lambda name: gates.style_wishes(name, count))
-        return {
-            "content": (alone["subject"], beside_look["subject"]),
-            "style": (styled["style"], styled["class"]),
-        }
+        def content(name: str) -> list[gates.Wish]:
+            return gates.content_wishes(name, count)
+
+        def style(name: str) -> list[gates.Wish]:
+            return gates.style_wishes(name, count)
+
+        rows = (
+            found(subjects, content, "subject"),
+            found(subjects, gates.look_wishes, "subject"),
+            found(styles, style, "style"),
+            found(styles, style, "class"),
+        )
+        return [
+            {"content": [float(a), float(b)], "style": [float(c), float(d)]}
+            for a, b, c, d in zip(*rows, strict=True)
+        ]
 
     def loras(self, world: gates.World, recipes: dict[str, Recipe]) -> tuple[Loras, list[str]]:
         path = self.folder / "loras.safetensors"
@@ -305,16 +333,6 @@ class Build:
         return load_loras(path, names)[0]
 
 
-def _gathered(drawings: Drawings, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """All pictures and answers of the first chunks, on the device."""
-    pictures, answers = [], []
-    for number in range(count):
-        chunk = drawings[number]
-        pictures.append(torch.from_numpy(chunk.pictures).to(DEVICE))
-        answers.append(torch.from_numpy(chunk.answers))
-    return torch.cat(pictures), torch.cat(answers).to(DEVICE)
-
-
 def _joined(parts: list[Chunk]) -> Chunk:
     return Chunk(
         np.concatenate([part.pictures for part in parts]),
@@ -323,20 +341,28 @@ def _joined(parts: list[Chunk]) -> Chunk:
     )
 
 
-def build(folder: Path, plan: Plan, processes: int) -> None:
+def build(folder: Path, plan: Plan, sketches: Sketches) -> None:
     """Fill `folder`: judge, vae, base and loras (.safetensors each), gates.json and pictures."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
-    torch.backends.cudnn.benchmark = True
     clock = Clock("build")
-    clock.say(f"{DEVICE}, {precision()}, {processes} processes that draw")
-    work = Build(folder, plan, processes)
+    clock.say(f"{DEVICE}, {precision()}")
+    work = Build(folder, plan, sketches)
     world = work.base()
+    clock.say("base")
     recipes = work.sweep(world, plan.recipe)
     loras, names = work.loras(world, recipes)
     work.test_loras(world, loras, names)
+    clock.say("LoRAs")
     work.test_pairs(world, "direct", beside(*work.pairs(loras, names)))
     work.test_pairs(world, "joint", work.joint(world, recipes["content"]))
     clock.say("done")
+
+
+def begin_for(folder: Path, plan: Plan, processes: int) -> Sketches:
+    """Begin the drawings that are still needed."""
+    judged = (folder / "judge.safetensors").exists()
+    counts = 0 if judged else plan.judge_drawings // CHUNK, plan.drawings // CHUNK
+    return begin(plan.tested, *counts, processes)
 
 
 def main(
@@ -345,7 +371,7 @@ def main(
     processes: Annotated[int, typer.Option(help="that draw beside the training")] = workers(),
 ) -> None:
     """Train the judge, the small SDXL and its LoRAs; goes on after what is done."""
-    build(output, PLANS[plan], processes)
+    build(output, PLANS[plan], begin_for(output, PLANS[plan], processes))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def noisy(latents: Tensor, kept: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
 
 
 def starts(seeds: list[int]) -> Tensor:
-    """Noise of each seed, (n, 4, 16, 16), the same on every machine."""
+    """Noise of each seed, (n, 8, 16, 16), the same on every machine."""
     shape = (LATENT_CHANNELS, LATENTS, LATENTS)
     drawn = [np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in seeds]
     return torch.from_numpy(np.stack(drawn)).to(DEVICE)
@@ -52,7 +52,7 @@ def sample(
     steps: int = STEPS,
     guidance: float = GUIDANCE,
 ) -> Tensor:
-    """Draw latents (n, 4, 16, 16) for embedded prompts (n, tokens, width), (n, width).
+    """Draw latents (n, 8, 16, 16) for embedded prompts (n, tokens, width), (n, width).
 
     empty: the embedded empty prompt, (1, ...). Rows 2 i and 2 i + 1 of each pass, without and with
     the prompt, belong to one picture, so that pictures keep their order.

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lorarar.mini2.autoencoder import decode, encode
 from lorarar.mini2.base import embed
-from lorarar.mini2.denoising import STEPS, sample, starts
+from lorarar.mini2.denoising import GUIDANCE, STEPS, sample, starts
 from lorarar.mini2.judge import Judge, ask, shares
 from lorarar.mini2.lanes import Lanes, Loras
 from lorarar.mini2.looks import LINES, PALETTES, SHADINGS
@@ -41,6 +41,7 @@ class World(NamedTuple):
     lanes: Lanes
     judge: Judge
     steps: int = STEPS
+    guidance: float = GUIDANCE
 
 
 class Wish(NamedTuple):
@@ -79,7 +80,7 @@ def draw_lanes(
         if loras is not None:
             chosen = slice(first, first + per)
             world.lanes.carry({k: type(f)(*(part[chosen] for part in f)) for k, f in loras.items()})
-        latents = sample(world.model, words, pooled, empty, noise, world.steps)
+        latents = sample(world.model, words, pooled, empty, noise, world.steps, world.guidance)
         world.lanes.carry(None)
         pictures.append(decode(world.vae, latents).unflatten(0, (len(some), count)))
     return torch.cat(pictures)
@@ -105,7 +106,7 @@ def split_lanes(wishes: list[Wish], count: int = 32) -> list[list[Wish]]:
     return [wishes[i : i + count] for i in range(0, len(wishes) - count + 1, count)]
 
 
-def alone_wishes(each: int = 192) -> dict[str, list[Wish]]:
+def alone_wishes(each: int) -> dict[str, list[Wish]]:
     """By question: prompts that name one attribute (with what has to be there to carry it)."""
     kinds = cycle(CLASSES)
     marks, worn = list(MARKINGS)[1:], list(ACCESSORIES)[1:]
@@ -133,10 +134,10 @@ def alone_wishes(each: int = 192) -> dict[str, list[Wish]]:
     return alone
 
 
-def together_wishes(each: int = 1024) -> list[Wish]:
+def together_wishes(each: int, seed: int = SEEDS["gates"]) -> list[Wish]:
     """Class, marking, accessory and one component of a look in each prompt; colours too, where no
     palette covers them."""
-    generator = np.random.default_rng(SEEDS["gates"])
+    generator = np.random.default_rng(seed)
     wishes = []
     for number in range(each):
         one = random_individual(generator, RESERVED, 1, 1)

@@ -11,7 +11,8 @@ from torch.nn import functional
 
 from lorarar.mini2.machine import DEVICE, Clock, autocast
 from lorarar.mini2.optimise import train
-from lorarar.mini2.samples import QUESTIONS
+from lorarar.mini2.samples import CHUNK, QUESTIONS, Drawings
+from lorarar.mini2.textures import SIDE
 
 CHANNELS = (3, 32, 64, 96, 128, 160)
 RATE = 2e-3
@@ -26,7 +27,7 @@ class Judge(nn.Module):
         for before, after in pairwise(CHANNELS):
             layers += [nn.Conv2d(before, after, 3, 2, 1), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.Conv2d(after, after, 3, 1, 1), nn.BatchNorm2d(after), nn.ReLU()]
-        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.1))
+        self.body = nn.Sequential(*layers, nn.Flatten(), nn.Dropout(0.25))
         self.heads = nn.Linear(CHANNELS[-1] * 16, sum(map(len, QUESTIONS.values())))
 
     def forward(self, pictures: Tensor) -> list[Tensor]:
@@ -49,23 +50,69 @@ def blemish(pictures: Tensor) -> Tensor:
     return (shifted + torch.randn_like(mixed) * 0.04 * amount).clamp(0, 1)
 
 
+def shifted(pictures: Tensor, chosen: Tensor, reach: int = 6) -> Tensor:
+    """Take pictures (n, 3, 128, 128) in [0, 1], each moved by some pixels and mirrored or not."""
+    count, side = len(chosen), pictures.shape[1]
+    device = pictures.device
+    along = torch.arange(side, device=device)
+
+    def moved() -> Tensor:
+        offset = torch.randint(-reach, reach + 1, (count, 1), device=device)
+        return (along + offset).clamp(0, side - 1)
+
+    rows, columns = moved(), moved()
+    mirrored = torch.rand(count, 1, device=device) < 0.5
+    columns = torch.where(mirrored, columns.flip(1), columns)
+    taken = pictures[chosen[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return taken.permute(0, 3, 1, 2) / 255
+
+
+class Album:
+    """Drawings and their answers on the device, filled while training goes on."""
+
+    def __init__(self, *sources: Drawings) -> None:
+        capacity = CHUNK * sum(source.count for source in sources)
+        self.pictures = torch.zeros(capacity, SIDE, SIDE, 3, dtype=torch.uint8, device=DEVICE)
+        self.answers = torch.zeros(capacity, len(QUESTIONS), dtype=torch.int16, device=DEVICE)
+        self.count, self.filled = torch.zeros((), device=DEVICE), 0
+        self.coming = [(source, number) for source in sources for number in range(source.count)]
+
+    def fill(self, wait: int = 0) -> None:
+        """Add the next chunk if it is drawn, and wait for so many."""
+        done = 0
+        while self.coming:
+            source, number = self.coming[0]
+            chunk = source[number] if done < wait else source.soon(number)
+            if chunk is None:
+                return
+            last = self.filled + len(chunk.pictures)
+            self.pictures[self.filled : last] = torch.from_numpy(chunk.pictures)
+            self.answers[self.filled : last] = torch.from_numpy(chunk.answers)
+            self.filled = last
+            self.count.fill_(last)
+            self.coming.pop(0)
+            done += 1
+            if done > wait:
+                return
+
+
 def train_judge(
-    pictures: Tensor, answers: Tensor, steps: int, batch: int, clock: Clock, seed: int = 0
+    album: Album, steps: int, batch: int, clock: Clock, seed: int = 0
 ) -> tuple[Judge, int]:
-    """Train on drawings (n, 128, 128, 3) uint8 and their answers (n, questions), on the device."""
+    """Train on drawings, which go on coming."""
     torch.manual_seed(seed)
     judge = Judge().to(DEVICE, memory_format=torch.channels_last).train()
 
     def loss() -> Tensor:
-        chosen = (torch.rand(batch, device=DEVICE) * len(pictures)).long()
-        seen = blemish(pictures[chosen].permute(0, 3, 1, 2) / 255)
+        chosen = (torch.rand(batch, device=DEVICE) * album.count).long()
+        seen = blemish(shifted(album.pictures, chosen))
         with autocast():
             said = judge(seen)
-        right = answers[chosen].long()
+        right = album.answers[chosen].long()
         losses = [functional.cross_entropy(s, right[:, q]) for q, s in enumerate(said)]
         return torch.stack(losses).sum()
 
-    done = train(judge, loss, steps, RATE, clock, decay=0.02)
+    done = train(judge, loss, steps, RATE, clock, decay=0.05, each=lambda index: album.fill())
     return judge.eval(), done
 
 

@@ -23,11 +23,11 @@ class Recipe:
     what their mean error counts."""
 
     rank: int = 8
-    steps: int = 1000
+    steps: int = 600
     learning_rate: float = 2e-3
     batch: int = 4
-    prior: int = 2
-    unprompted: int = 2
+    prior: int = 1
+    unprompted: int = 1
     prior_weight: float = 0.3
 
 

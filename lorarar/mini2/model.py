@@ -28,7 +28,7 @@ from lorarar.mini2.world import SUBJECTS, TOKENS
 
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 HIDDEN = 96, 128  # of the two text encoders; cross-attention sees both, side by side
-LATENTS, LATENT_CHANNELS = SIDE // 8, 4
+LATENTS, LATENT_CHANNELS = SIDE // 8, 8  # twice the channels of SDXL
 BASE = Base(((1,), (1,)), ((1, 1), (1, 1)), 1, (128, 192), sum(HIDDEN), 32, HIDDEN[1], 16)
 WORDS = (
     *CLASSES, *MARKINGS, *ACCESSORIES, *COLOURS, *PLACES, *PALETTES, *LINES, *TEXTURES, *SHADINGS,
@@ -111,11 +111,11 @@ def make_text_encoders(vocabulary: int, begin: int, end: int) -> tuple[Any, Any]
 
 
 def make_vae() -> AutoencoderKL:
-    """An autoencoder from (3, 128, 128) in [-1, 1] to 4 channels of an eighth of the side."""
+    """An autoencoder from (3, 128, 128) in [-1, 1] to 8 channels of an eighth of the side."""
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
-        block_out_channels=(32, 48, 80, 96),
+        block_out_channels=(24, 48, 96, 96),
         latent_channels=LATENT_CHANNELS,
         norm_num_groups=8,
         sample_size=SIDE,
@@ -166,7 +166,7 @@ class Denoiser(nn.Module):
         return words, second.text_embeds
 
     def forward(self, noisy: Tensor, times: Tensor, words: Tensor, pooled: Tensor) -> Tensor:
-        """Predict the noise in latents (n, 4, 16, 16) at `times`, (n,)."""
+        """Predict the noise in latents (n, 8, 16, 16) at `times`, (n,)."""
         added = {"text_embeds": pooled, "time_ids": self.sizes.expand(len(noisy), 6)}
         return self.unet(
             noisy, times, encoder_hidden_states=words, added_cond_kwargs=added, return_dict=False

@@ -1,9 +1,10 @@
 """Drawings to learn from: what the base model may see, what the judge is asked, what LoRAs get."""
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from multiprocessing import get_context
+from multiprocessing import TimeoutError, get_context
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,7 @@ from lorarar.mini2.world import (
 )
 
 CHUNK = 128
+FRESH = 1_000_000  # number of the first chunk that no training draws
 STYLED = 0.5  # share of the base's drawings that are not plain
 CAPTIONS = 2  # for each of the base's drawings
 OTHER, UNSEEN = "other", "unseen"
@@ -133,8 +135,8 @@ class Drawings:
     """Chunks that are drawn in processes beside this one, ahead of who asks for them."""
 
     def __init__(self, make: Callable[[int], Chunk], first: int, last: int, pool: Any) -> None:
-        several = pool.imap if pool else map
-        self.coming = iter(several(make, range(first, last)))
+        self.waits = bool(pool)
+        self.coming = iter((pool.imap if pool else map)(make, range(first, last)))
         self.drawn: list[Chunk] = []
         self.count = last - first
 
@@ -144,15 +146,45 @@ class Drawings:
             self.drawn.append(next(self.coming))
         return self.drawn[number]
 
+    def soon(self, number: int) -> Chunk | None:
+        """A chunk if it is drawn already; without other processes it is drawn now."""
+        if number >= self.count:
+            return None
+        if self.waits and number == len(self.drawn):
+            try:
+                self.drawn.append(self.coming.next(timeout=0))  # type: ignore[attr-defined]
+            except TimeoutError:
+                return None
+        return self[number]
+
     def forget(self) -> None:
         self.drawn = []
+
+
+class Sketches(NamedTuple):
+    """All drawings that a build needs: to test with, for the judge, for autoencoder and base."""
+
+    tested: Drawings
+    for_judge: Drawings
+    for_base: Drawings
+
+
+def begin(tested: int, for_judge: int, for_base: int, processes: int) -> Sketches:
+    """Begin to draw so many chunks of each."""
+    pool = draughtsmen(processes)
+    return Sketches(
+        Drawings(judge_chunk, FRESH, FRESH + tested, pool),
+        Drawings(judge_chunk, 0, for_judge, pool),
+        Drawings(base_chunk, 0, for_base, pool),
+    )
 
 
 def draughtsmen(processes: int) -> Any:
     """A pool of processes that draw, None for none. Linux forks them: they need no torch."""
     if processes < 1:
         return None
-    return get_context("fork" if sys.platform == "linux" else "spawn").Pool(processes)
+    context = get_context("fork" if sys.platform == "linux" else "spawn")
+    return context.Pool(processes, initializer=os.nice, initargs=(5,))
 
 
 def _anybody(generator: Generator) -> Individual:
