@@ -118,7 +118,10 @@ class Build:
             album = Album(self.for_base)
             album.fill(wait=max(1, self.for_base.count // 16))
             clock.say(f"{album.filled} drawings to start with")
-            vae, steps = train_vae(album, plan.vae_steps, plan.vae_batch, clock, plan.compiled)
+            vae, steps = train_vae(
+                album, plan.vae_steps, plan.vae_batch, clock, compiled=plan.compiled,
+                state=self.folder / "work" / "vae.pt",
+            )  # fmt: skip
             save_vae(vae, path)
             facts = {"steps": steps, "seconds": clock.spent, "drawings": album.filled}
             self.note("vae_training", facts)
@@ -299,7 +302,9 @@ class Build:
             facts["known_look"] = gates.means(gates.rights(world, wishes, pictures))
             self.note(f"loras_{label}", facts)
             if label == "held_out":
-                self.grid("known_look", pictures[:, ::2].flatten(0, 1), (pictures.shape[1] + 1) // 2)
+                self.grid(
+                    "known_look", pictures[:, ::2].flatten(0, 1), (pictures.shape[1] + 1) // 2
+                )
 
     def test_pairs(self, world: gates.World, label: str, loras: Loras) -> None:
         """Each held-out subject in each held-out style, a lane each."""
