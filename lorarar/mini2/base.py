@@ -62,15 +62,19 @@ def train_base(
     clock: Clock,
     *,
     every: int = 2,
+    start: Denoiser | None = None,
+    peak: float = RATE,
     compiled: bool = False,
     seed: int = 0,
+    state: Path | None = None,
 ) -> tuple[Denoiser, int]:
-    """Train from nothing; drawings join the pool, a chunk every so many steps.
+    """Train from nothing, or go on from `start`; a chunk of drawings joins the pool every so many
+    steps.
 
     Noise prediction with min-SNR weights; the prompt is dropped for every tenth picture, for
     classifier-free guidance (arXiv 2207.12598).
     """
-    model = make_denoiser(seed).train()
+    model = (start or make_denoiser(seed)).train()
     kept = kept_shares()
     if compiled:
         model.unet.compile()
@@ -90,7 +94,7 @@ def train_base(
         if chunk is not None:
             pool.add(chunk)
 
-    done = train(model, loss, steps, RATE, clock, mean=MEAN, each=fill)
+    done = train(model, loss, steps, peak, clock, mean=MEAN, each=fill, state=state)
     model.unet._compiled_call_impl = None
     return model.eval(), done
 

@@ -118,7 +118,7 @@ def train_judge(
 
 @torch.no_grad()
 def ask(judge: Judge, pictures: Tensor) -> np.ndarray:
-    """Give the likeliest answer of each question, (n, questions), for (n, 3, 128, 128) in [0, 1]."""
+    """Give each question's likeliest answer, (n, questions), for (n, 3, 128, 128) in [0, 1]."""
     device = next(judge.parameters()).device
     said = [
         torch.stack([logits.argmax(1) for logits in judge(part.to(device).float())], 1).cpu()

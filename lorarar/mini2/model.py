@@ -159,7 +159,7 @@ class Denoiser(nn.Module):
         self.register_buffer("sizes", sizes, persistent=False)
 
     def embed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return SDXL's word embeddings (n, tokens, both widths) and pooled embedding (n, width)."""
+        """Return SDXL's word embeddings (n, tokens, both widths) and pooled one (n, width)."""
         first = self.text(tokens, output_hidden_states=True)
         second = self.text_2(tokens, output_hidden_states=True)
         words = torch.cat([first.hidden_states[-2], second.hidden_states[-2]], -1)

@@ -1,4 +1,4 @@
-"""From a scene and a look to a picture: a map of roles at twice the size, then light and surface."""
+"""From a scene and a look to a picture: roles at twice the size, then light and surface."""
 
 import cv2
 import numpy as np
@@ -42,7 +42,7 @@ def draw(scene: Scene, look: Look, seed: int = 0) -> np.ndarray:
 
 
 def _maps(scene: Scene, generator: np.random.Generator) -> tuple[np.ndarray, ...]:
-    """Return each pixel's role, its part (both (256, 256) uint8) and where the thing is (0 or 255)."""
+    """Return each pixel's role, part, and 255 where the thing is, each (256, 256) uint8."""
     parts = np.full((LARGE, LARGE), SKY, np.uint8)
     for points, role in PLACES[scene.place](generator):
         _fill(parts, points, role)
