@@ -44,7 +44,11 @@ def blemish(pictures: Tensor) -> Tensor:
         return low + (high - low) * torch.rand(count, *shape, device=pictures.device)
 
     amount = some(0, 1, 1, 1, 1) * (some(0, 1, 1, 1, 1) < 0.6)
-    blurred = functional.avg_pool2d(pictures, 3, 1, 1, count_include_pad=False)
+    blurred, more = (
+        functional.avg_pool2d(pictures, size, 1, size // 2, count_include_pad=False)
+        for size in (3, 5)
+    )
+    blurred = torch.where(some(0, 1, 1, 1, 1) < 0.3, more, blurred)
     mixed = torch.lerp(pictures, blurred, amount * 0.8)
     shifted = mixed * some(0.94, 1.06, 1, 1, 1) + some(-0.04, 0.04, 3, 1, 1)
     return (shifted + torch.randn_like(mixed) * 0.04 * amount).clamp(0, 1)
@@ -70,12 +74,18 @@ def shifted(pictures: Tensor, chosen: Tensor, reach: int = 6) -> Tensor:
 class Album:
     """Drawings and their answers on the device, filled while training goes on."""
 
-    def __init__(self, *sources: Drawings) -> None:
-        capacity = CHUNK * sum(source.count for source in sources)
+    def __init__(self, *sources: Drawings, limit: int = 10**9) -> None:
+        """limit: of chunks taken from each source."""
+        counts = [min(limit, source.count) for source in sources]
+        capacity = CHUNK * sum(counts)
         self.pictures = torch.zeros(capacity, SIDE, SIDE, 3, dtype=torch.uint8, device=DEVICE)
         self.answers = torch.zeros(capacity, len(QUESTIONS), dtype=torch.int16, device=DEVICE)
         self.count, self.filled = torch.zeros((), device=DEVICE), 0
-        self.coming = [(source, number) for source in sources for number in range(source.count)]
+        self.coming = [
+            (source, number)
+            for source, count in zip(sources, counts, strict=True)
+            for number in range(count)
+        ]
 
     def fill(self, wait: int = 0) -> None:
         """Add the next chunk if it is drawn, and wait for so many."""

@@ -88,6 +88,12 @@ def random_palette(generator: np.random.Generator) -> tuple[Colour, ...]:
             return tuple(tuple(map(float, c)) for c in colours)
 
 
+def _stands_out(palette: tuple[Colour, ...], pale: bool) -> bool:
+    """Whether a line can be seen on the body and before the sky."""
+    greys = [sum(palette[role]) / 3 for role in (0, 2)]
+    return max(greys) < 0.8 if pale else min(greys) > 0.25
+
+
 TAKEN = {look.kind for look in STYLES.values() if look.palette is None}
 
 
@@ -105,14 +111,16 @@ def random_look(generator: np.random.Generator) -> Look:
         line = LINES[generator.integers(len(LINES))] if generator.random() < 0.7 else "none"
         colour = None
         if line != "none" and generator.random() < 0.4:
-            r, g, b = generator.random(3) * (0.5 if generator.random() < 0.7 else 1.0)
+            r, g, b = generator.random(3) * 0.5
             if line == "pale":
-                r, g, b = (1 - 0.4 * c for c in (r, g, b))
+                r, g, b = (1 - 0.8 * c for c in (r, g, b))
             colour = (float(r), float(g), float(b))
         names = list(TEXTURES)
         texture = names[generator.integers(len(names))] if generator.random() < 0.75 else "plain"
         shading = SHADINGS[generator.integers(len(SHADINGS))]
         look = Look(palette, line, colour, texture, shading, name)
+        if palette and line != "none" and not _stands_out(palette, line == "pale"):
+            continue
         nameless = name in ("own", "other") and look.kind == PLAIN.kind
         if not nameless and not (palette is None and look.kind in TAKEN):
             return look

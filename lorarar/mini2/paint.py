@@ -22,7 +22,7 @@ SHIFT = 4  # bits of a pixel's fraction
 FIRST_PART = 16  # ids below are the background's roles
 RADIUS = (np.hypot(X - 64, Y - 64) / 90).astype(np.float32)[..., None]
 DOWN = (Y / SIDE)[..., None]
-LINE_WIDTHS = {"fine": 2, "bold": 5, "pale": 4, "sketchy": 2}  # in half pixels
+LINE_WIDTHS = {"fine": 2, "bold": 6, "pale": 4, "sketchy": 2}  # in half pixels
 
 
 def draw(scene: Scene, look: Look, seed: int = 0) -> np.ndarray:
@@ -114,7 +114,7 @@ def _shade(
     lit = slope[..., None] * (0.32 / 4)
     ground = cv2.GaussianBlur(np.roll(mask, (5, 4), (0, 1)), (0, 0), 3)[..., None]
     if shading == "cel":
-        step = np.where(lit < -0.1, np.float32(-0.26), np.float32(0)) * inside
+        step = np.where(lit < -0.06, np.float32(-0.36), np.float32(0)) * inside
         return pixels * (1 + step - 0.2 * (ground > 0.5) * (1 - inside))
     behind = 1.06 - 0.12 * DOWN - 0.3 * ground * (1 - inside)
     shaded = pixels * np.where(inside > 0.5, 1 + np.clip(lit, -0.4, 0.25), behind)
@@ -127,7 +127,7 @@ def _shade(
         edges = cv2.resize(parts, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
         height = cv2.GaussianBlur(mask + 0.25 * (edges > 15.5), (0, 0), 1.6)
         bevel = cv2.Sobel(height, -1, 1, 0) + cv2.Sobel(height, -1, 0, 1)
-        return shaded + np.clip(bevel, -1, 1)[..., None] * 0.22
+        return shaded + np.clip(bevel, -1, 1)[..., None] * 0.3
     return shaded
 
 
@@ -139,10 +139,10 @@ def _outlined(
     ink = _edges(things, LINE_WIDTHS[look.line]) | _edges(parts, LINE_WIDTHS["fine"])
     alpha = cv2.resize(ink, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32) / 255
     if look.line == "sketchy":
-        once, twice = (0.9 * noise("daubs", generator) for _ in range(2))
+        once, twice = (1.3 * noise("daubs", generator) for _ in range(2))
         lines = [
             cv2.remap(alpha, X + a, Y + b, cv2.INTER_LINEAR)
-            for a, b in ((once, twice), (twice + 0.7, once[::-1] - 0.7))
+            for a, b in ((once, twice), (twice + 1.0, once[::-1] - 1.0))
         ]
         alpha = np.maximum(*lines) * 0.9
     own = PALE_LINE if look.line == "pale" else DARK_LINE

@@ -157,14 +157,11 @@ class Drawings:
                 return None
         return self[number]
 
-    def forget(self) -> None:
-        self.drawn = []
-
 
 class Sketches(NamedTuple):
     """All drawings that a build needs: to test with, for the judge, for autoencoder and base."""
 
-    tested: Drawings
+    tested: tuple[Drawings, Drawings]
     for_judge: Drawings
     for_base: Drawings
 
@@ -173,7 +170,10 @@ def begin(tested: int, for_judge: int, for_base: int, processes: int) -> Sketche
     """Begin to draw so many chunks of each."""
     pool = draughtsmen(processes)
     return Sketches(
-        Drawings(judge_chunk, FRESH, FRESH + tested, pool),
+        (
+            Drawings(judge_chunk, FRESH, FRESH + tested, pool),
+            Drawings(base_chunk, FRESH, FRESH + tested, pool),
+        ),
         Drawings(judge_chunk, 0, for_judge, pool),
         Drawings(base_chunk, 0, for_base, pool),
     )
@@ -188,11 +188,15 @@ def draughtsmen(processes: int) -> Any:
 
 
 def _anybody(generator: Generator) -> Individual:
-    """A subject in 0.4, somebody like one in 0.25, else anybody."""
+    """A subject in 0.4 (half in other colours), somebody like one in 0.25, else anybody."""
     fate = generator.random()
     if fate > 0.65:
         return random_individual(generator, RESERVED)
     subject = SUBJECTS[_one(generator, SUBJECTS)]
+    if fate < 0.2:
+        return subject
+    other = random_individual(generator, RESERVED)
+    subject = replace(subject, colours=other.colours, stretch=other.stretch)
     if fate < 0.4:
         return subject
     while True:

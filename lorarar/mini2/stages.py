@@ -41,11 +41,12 @@ class Build:
         path, plan = self.folder / "judge.safetensors", self.plan
         if not path.exists():
             clock = Clock("judge", plan.judge_seconds)
-            album = Album(self.sketches.for_judge)
-            album.fill(wait=album.coming[-1][1] // 3)
+            album = Album(
+                self.sketches.for_judge, self.for_base, limit=self.sketches.for_judge.count
+            )
+            album.fill(wait=self.sketches.for_judge.count // 3)
             clock.say(f"{album.filled} drawings to start with")
             judge, steps = train_judge(album, plan.judge_steps, plan.judge_batch, clock)
-            self.sketches.for_judge.forget()
             save_judge(judge, path)
             facts = {"steps": steps, "seconds": clock.spent, "drawings": album.filled}
             self.note("judge_training", facts)
@@ -53,8 +54,8 @@ class Build:
         return load_judge(path)
 
     def fresh_drawings(self) -> list[Chunk]:
-        tested = self.sketches.tested
-        return [tested[number] for number in range(tested.count)]
+        """What nobody has trained on: half of it as for the judge, half as for the base."""
+        return [part[number] for part in self.sketches.tested for number in range(part.count)]
 
     def vae(self) -> Any:
         path, plan = self.folder / "vae.safetensors", self.plan

@@ -116,8 +116,9 @@ def wash(pixels: Pixels, generator: Generator) -> Pixels:
 
 
 def mosaic(pixels: Pixels, generator: Generator) -> Pixels:
-    """Square blocks of one colour."""
+    """Square stones of one colour each, some darker than others."""
     small = cv2.resize(pixels, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
+    small *= 0.91 + 0.18 * generator.random((SIDE // 4, SIDE // 4, 1), np.float32)
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
 
 
