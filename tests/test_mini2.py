@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("cv2")
-
 from lorarar.mini2.looks import LINES, PALETTES, PLAIN, SHADINGS, STYLES, random_look
+from lorarar.mini2.model import byte_pairs, encode_captions, make_tokenizer
 from lorarar.mini2.paint import draw
 from lorarar.mini2.samples import (
     OTHER,
@@ -106,9 +105,6 @@ def test_loras_pictures_show_what_they_are_for():
 
 
 def test_every_word_is_one_token():
-    pytest.importorskip("transformers")
-    from lorarar.mini2.model import byte_pairs, encode_captions, make_tokenizer
-
     tokenizer, (vocabulary, _) = make_tokenizer(), byte_pairs()
     captions = [text for said in base_chunk(1, 64).captions for text in said]
     captions += [

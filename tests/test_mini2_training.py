@@ -2,11 +2,8 @@
 
 import numpy as np
 import pytest
-
-pytest.importorskip("cv2")
-torch = pytest.importorskip("torch")
-pytest.importorskip("diffusers")
-
+import torch
+from safetensors.torch import load_file
 from torch import nn
 
 from lorarar.mini2.autoencoder import PERIOD, PIECE, _pieces
@@ -15,7 +12,9 @@ from lorarar.mini2.denoising import kept_shares, noisy, sample, starts
 from lorarar.mini2.judge import Album, Judge, shifted
 from lorarar.mini2.lanes import Factors, Lanes, beside, load_loras, save_loras, take
 from lorarar.mini2.machine import Clock
+from lorarar.mini2.model import assemble, make_vae
 from lorarar.mini2.optimise import train
+from lorarar.mini2.pack import write_loras
 from lorarar.mini2.samples import QUESTIONS, Drawings, base_chunk
 
 
@@ -156,3 +155,33 @@ def test_an_album_fills_and_the_judge_answers_every_question():
     said = Judge().eval()(album.pictures[:2].permute(0, 3, 1, 2) / 255)
     assert [part.shape[1] for part in said] == [len(known) for known in QUESTIONS.values()]
     assert np.array_equal(album.answers[:128].numpy(), base_chunk(0).answers)
+
+
+def test_diffusers_pipeline_draws_what_is_sampled_here(monkeypatch):
+    monkeypatch.setattr("lorarar.mini2.machine.precision", lambda: torch.float32)
+    model, vae = make_denoiser(1).eval(), make_vae().eval()
+    prompts = ["a zupra robot on grass in ink style", "a red dog with spots"]
+    noise = starts([0, 1])
+    found = sample(model, *embed(model, prompts), embed(model, [""]), noise, 2, 5.0)
+    pipeline = assemble(model, vae)
+    drawn = pipeline(
+        prompts,
+        latents=noise.clone(),
+        num_inference_steps=2,
+        guidance_scale=5.0,
+        height=128,
+        width=128,
+        output_type="latent",
+    ).images
+    assert torch.allclose(found, drawn, atol=1e-3 * float(drawn.std()))
+
+
+def test_packed_loras_are_in_the_canonical_layout(lanes, tmp_path):
+    loras = random_loras(lanes, 2)
+    save_loras(loras, ["a", "b"], tmp_path / "all.safetensors")
+    write_loras(tmp_path / "all.safetensors", tmp_path / "loras", ["a", "b"])
+    read = load_file(tmp_path / "loras" / "b.safetensors")
+    assert len(read) == 2 * len(loras)
+    for name, factors in loras.items():
+        assert torch.allclose(read[f"{name}.lora_A.weight"].float(), factors.down[1], atol=1e-3)
+        assert torch.allclose(read[f"{name}.lora_B.weight"].float(), factors.up[1], atol=1e-3)

@@ -85,7 +85,7 @@ def random_palette(generator: np.random.Generator) -> tuple[Colour, ...]:
         gaps = np.abs(colours[2:5, None] - colours[None]).sum(-1)
         apart = gaps[0, 3] > 0.7 and gaps[0, 4] > 0.6 and gaps[1, 4] > 0.5
         if apart and gaps[0, 0] > 0.45 and gaps[2, 0] > 0.4:
-            return tuple(tuple(map(float, c)) for c in colours)
+            return tuple((r, g, b) for r, g, b in colours.tolist())
 
 
 def _stands_out(palette: tuple[Colour, ...], pale: bool) -> bool:
@@ -111,10 +111,9 @@ def random_look(generator: np.random.Generator) -> Look:
         line = LINES[generator.integers(len(LINES))] if generator.random() < 0.7 else "none"
         colour = None
         if line != "none" and generator.random() < 0.4:
-            r, g, b = generator.random(3) * 0.5
-            if line == "pale":
-                r, g, b = (1 - 0.8 * c for c in (r, g, b))
-            colour = (float(r), float(g), float(b))
+            r, g, b = (generator.random(3) * 0.5).tolist()
+            pale = (1 - 0.8 * r, 1 - 0.8 * g, 1 - 0.8 * b)
+            colour = pale if line == "pale" else (r, g, b)
         names = list(TEXTURES)
         texture = names[generator.integers(len(names))] if generator.random() < 0.75 else "plain"
         shading = SHADINGS[generator.integers(len(SHADINGS))]

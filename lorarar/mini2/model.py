@@ -29,7 +29,16 @@ from lorarar.mini2.world import SUBJECTS, TOKENS
 BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 HIDDEN = 96, 128  # of the two text encoders; cross-attention sees both, side by side
 LATENTS, LATENT_CHANNELS = SIDE // 8, 8  # twice the channels of SDXL
-BASE = Base(((1,), (1,)), ((1, 1), (1, 1)), 1, (128, 192), sum(HIDDEN), 32, HIDDEN[1], 16)
+BASE = Base(
+    down=((1,), (1,)),
+    up=((1, 1), (1, 1)),
+    middle=1,
+    widths=(128, 192),
+    cross_attention=sum(HIDDEN),
+    head_width=32,
+    pooled=HIDDEN[1],
+    time_width=16,
+)
 WORDS = (
     *CLASSES, *MARKINGS, *ACCESSORIES, *COLOURS, *PLACES, *PALETTES, *LINES, *TEXTURES, *SHADINGS,
     *SUBJECTS, *STYLES, "a", "with", "and", "in", "style", "look",

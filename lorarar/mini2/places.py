@@ -49,7 +49,7 @@ def snow(generator: Generator) -> Layers:
     for at, size in ((x - 0.6, 0.55), (x + 0.55, 0.7)):
         yield polygon(at - size, HORIZON + 0.1, at, HORIZON - size, at + size, HORIZON + 0.1), FAR
         top = polygon(-0.3, -0.7, 0, -1, 0.3, -0.7, 0.12, -0.64, 0, -0.74, -0.14, -0.62)
-        yield top * size + np.float32([at, HORIZON]), LIGHT
+        yield top * size + np.array([at, HORIZON], np.float32), LIGHT
     yield _ridge(generator, HORIZON + 0.08, 0.03), GROUND
     for _ in range(12):
         yield ellipse(generator.uniform(-1, 1), generator.uniform(-1, 0.9), 0.03, 0.03), LIGHT

@@ -37,7 +37,7 @@ PLANS = {
         tested=1, wishes=32, pictures=1, swept=1, sampling=1),
     "cpu": Plan(40_000, 8000, 64, 12_000, 16, 60_000, 16_000, 64, Recipe()),
     "gpu": Plan(
-        130_000, 9000, 256, 9000, 48, 330_000, 11_000, 256, Recipe(steps=1000),
-        judge_seconds=75, vae_seconds=80, base_seconds=235, lora_seconds=30,
+        130_000, 9000, 256, 12_000, 48, 330_000, 11_000, 256, Recipe(steps=1000),
+        judge_seconds=75, vae_seconds=110, base_seconds=235, lora_seconds=30,
     ),
 }  # fmt: skip

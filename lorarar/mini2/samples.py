@@ -49,6 +49,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
 TOKEN_OF = {subject.triple: token for token, subject in SUBJECTS.items()}
 STYLE_OF = {style: name for name, style in STYLES.items()} | {PLAIN: "plain"}
 Generator = np.random.Generator
+Drawn = tuple[np.ndarray, list[int], list[str]]
 
 
 class Chunk(NamedTuple):
@@ -63,7 +64,7 @@ class Chunk(NamedTuple):
 def base_chunk(index: int, size: int = CHUNK) -> Chunk:
     """What the base model may see: nobody like a subject, no named style."""
     generator = np.random.default_rng((WORLD_SEED, SEEDS["drawings"], 0, index))
-    drawn = []
+    drawn: list[Drawn] = []
     for _ in range(size):
         look = random_look(generator) if generator.random() < STYLED else PLAIN
         scene = random_scene(random_individual(generator, RESERVED), generator)
@@ -75,7 +76,7 @@ def base_chunk(index: int, size: int = CHUNK) -> Chunk:
 def judge_chunk(index: int, size: int = CHUNK) -> Chunk:
     """What the judge learns from: subjects and styles, and those that could be taken for them."""
     generator = np.random.default_rng((WORLD_SEED, SEEDS["drawings"], 1, index))
-    drawn = []
+    drawn: list[Drawn] = []
     for _ in range(size):
         individual, look = _anybody(generator), _any_look(generator)
         scene = random_scene(individual, generator)
@@ -86,7 +87,7 @@ def judge_chunk(index: int, size: int = CHUNK) -> Chunk:
 def subject_chunk(token: str, size: int = SIZES["images"]) -> Chunk:
     """A content LoRA's pictures: a subject in plain drawings."""
     generator = np.random.default_rng((WORLD_SEED, 100, list(SUBJECTS).index(token)))
-    drawn = []
+    drawn: list[Drawn] = []
     for _ in range(size):
         scene = random_scene(SUBJECTS[token], generator)
         said = [subject_prompt(token, scene.place), subject_prompt(token)]
@@ -97,7 +98,7 @@ def subject_chunk(token: str, size: int = SIZES["images"]) -> Chunk:
 def style_chunk(style: str, size: int = SIZES["images"]) -> Chunk:
     """A style LoRA's pictures: anybody but subjects, in that style."""
     generator = np.random.default_rng((WORLD_SEED, 200, list(STYLES).index(style)))
-    drawn = []
+    drawn: list[Drawn] = []
     for _ in range(size):
         scene = random_scene(random_individual(generator, RESERVED), generator)
         one = scene.individual
@@ -136,7 +137,8 @@ class Drawings:
 
     def __init__(self, make: Callable[[int], Chunk], first: int, last: int, pool: Any) -> None:
         self.waits = bool(pool)
-        self.coming = iter((pool.imap if pool else map)(make, range(first, last)))
+        numbers = range(first, last)
+        self.coming: Any = pool.imap(make, numbers) if pool else map(make, numbers)
         self.drawn: list[Chunk] = []
         self.count = last - first
 
@@ -152,7 +154,7 @@ class Drawings:
             return None
         if self.waits and number == len(self.drawn):
             try:
-                self.drawn.append(self.coming.next(timeout=0))  # type: ignore[attr-defined]
+                self.drawn.append(self.coming.next(timeout=0))
             except TimeoutError:
                 return None
         return self[number]
@@ -239,6 +241,6 @@ def _painted(scene: Scene, look: Look, generator: Generator) -> np.ndarray:
     return draw(scene, look, int(generator.integers(2**31)))
 
 
-def _stacked(drawn: list[tuple[np.ndarray, list[int], list[str]]]) -> Chunk:
+def _stacked(drawn: list[Drawn]) -> Chunk:
     pictures, right, said = zip(*drawn, strict=True)
     return Chunk(np.stack(pictures), np.array(right, np.int16), list(said))

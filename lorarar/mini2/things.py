@@ -131,5 +131,7 @@ def parts_of(individual: Individual) -> list[Part]:
     scale = np.array([individual.stretch**0.5, individual.stretch**-0.5], np.float32)
     body = [Part(points * scale, role) for points, role in parts]
     at = np.array([x, y], np.float32) * scale
-    side = np.float32([-1 if where == "back" and x > 0 else 1, 1])  # away from the face
-    return body + [Part(moved(points * side, *at, size * 0.95), role) for points, role in worn]
+    side = np.array([-1 if where == "back" and x > 0 else 1, 1], np.float32)  # away from the face
+    return body + [
+        Part(moved(points * side, at[0], at[1], size * 0.95), role) for points, role in worn
+    ]
