@@ -108,7 +108,8 @@ def test_every_word_is_one_token():
     tokenizer, (vocabulary, _) = make_tokenizer(), byte_pairs()
     captions = [text for said in base_chunk(1, 64).captions for text in said]
     captions += [
-        f"a {token} dog on water in {style} style" for token, style in zip(SUBJECTS, STYLES)
+        f"a {token} dog on water in {style} style"
+        for token, style in zip(SUBJECTS, STYLES, strict=False)
     ]
     theirs = tokenizer(captions, padding="max_length", return_tensors="pt").input_ids
     assert (theirs == encode_captions(captions, vocabulary)).all()

@@ -123,12 +123,12 @@ def alone_wishes(each: int) -> dict[str, list[Wish]]:
         "place": wishes("place", PLACES, lambda kind, value: describe(kind, place=value)),
     }
     marked, dressed = cycle(marks), cycle(worn)
+
+    def coloured(things: Iterator[str]) -> Callable[[str, str], str]:
+        return lambda kind, value: describe(kind, [f"{value} {next(things)}"])
+
     for question, things in (("marking_colour", marked), ("accessory_colour", dressed)):
-        alone[question] = wishes(
-            question,
-            COLOURS,
-            lambda kind, value, things=things: describe(kind, [f"{value} {next(things)}"]),
-        )
+        alone[question] = wishes(question, COLOURS, coloured(things))
     for question, values in LOOKS.items():
         alone[question] = wishes(question, values, lambda kind, value: describe(kind, look=[value]))
     return alone
@@ -193,7 +193,7 @@ def both(found: dict[str, np.ndarray]) -> dict[str, float]:
     content, style = found["subject"], found["style"]
     rows = {"content": content, "style": style, "both": content * style}
     generator = np.random.default_rng(0)
-    result = {}
+    result: dict[str, float] = {}
     for name, values in rows.items():
         per = values.mean(1)
         drawn = per[generator.integers(len(per), size=(2000, len(per)))].mean(1)

@@ -111,7 +111,8 @@ def train_judge(
 ) -> tuple[Judge, int]:
     """Train on drawings, which go on coming."""
     torch.manual_seed(seed)
-    judge = Judge().to(DEVICE, memory_format=torch.channels_last).train()
+    judge = Judge().to(DEVICE).train()
+    judge.body.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def loss() -> Tensor:
         chosen = (torch.rand(batch, device=DEVICE) * album.count).long()

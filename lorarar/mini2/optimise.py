@@ -41,7 +41,7 @@ def train(
     outside any recorded graph. state: a file from where a call that was stopped goes on, written
     every `SAVE_SECONDS`.
     """
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    weights: list[Tensor] = [w for w in model.parameters() if w.requires_grad]
     on_gpu = DEVICE.type == "cuda"
     start = torch.zeros((), device=DEVICE) if on_gpu else 0.0
     optimiser = torch.optim.AdamW(
