@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from lorarar.mini2.autoencoder import PERIOD, PIECE, _pieces
+import lorarar.mini2.autoencoder
+from lorarar.mini2.autoencoder import PERIOD, PIECE, _pieces, decode, encode, train_vae
 from lorarar.mini2.base import embed, make_denoiser
 from lorarar.mini2.denoising import kept_shares, noisy, sample, starts
 from lorarar.mini2.judge import Album, Judge, shifted
@@ -138,6 +139,22 @@ def test_pieces_begin_where_textures_repeat():
     pieces = _pieces(pictures, torch.zeros(20, dtype=torch.long))
     assert pieces.shape == (20, PIECE, PIECE, 2)
     assert not (pieces[:, 0, 0] % PERIOD).any() and len(pieces[:, 0, 0].unique()) > 2
+
+
+def test_autoencoder_learns_from_pieces_then_from_whole_drawings(monkeypatch):
+    seen = []
+    error = lorarar.mini2.autoencoder._error
+    monkeypatch.setattr(
+        "lorarar.mini2.autoencoder._error",
+        lambda vae, shown: seen.append(tuple(shown.shape)) or error(vae, shown),
+    )
+    album = Album(Drawings(lambda number: base_chunk(number, 8), 0, 1, None))
+    album.fill(wait=1)
+    vae, done = train_vae(album, 4, 4, Clock("test"))
+    assert done == 4 and seen == [(4, 3, 64, 64)] * 3 + [(1, 3, 128, 128)]
+    latents = encode(vae, album.pictures[:2])
+    assert latents.shape == (2, 8, 16, 16)
+    assert decode(vae, latents).shape == (2, 3, 128, 128)
 
 
 def test_shifted_pictures_are_the_same_pictures():

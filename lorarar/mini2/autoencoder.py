@@ -16,6 +16,7 @@ from lorarar.mini2.textures import SIDE
 
 RATE = 1.2e-3
 KL_WEIGHT = 1e-4
+IN_PIECES = 0.75  # share of steps and time
 PIECE, PERIOD = 64, 16  # of what is trained on, and of where pieces may begin, in pixels
 # oneDNN convolves twice as fast in the plain layout, as bfloat16 on AMX shows; cuDNN does not.
 LAYOUT = torch.channels_last if DEVICE.type == "cuda" else torch.contiguous_format
@@ -30,54 +31,58 @@ def train_vae(
     *,
     start: Any = None,
     peak: float = RATE,
-    compiled: bool = False,
     seed: int = 0,
     state: Path | None = None,
 ) -> tuple[Any, int]:
-    """Train on pieces of drawings, which go on coming; sets `scaling_factor`.
+    """Train on drawings, which go on coming; sets `scaling_factor`.
 
-    start: an autoencoder to go on from. Pieces cost a quarter of whole drawings, and begin where
-    textures repeat. The mean of the weights is not kept: the rate falls to zero.
-
-    The error is of colours and of their differences between neighbours, which keeps lines sharp.
+    First on pieces, which cost a quarter of whole drawings and begin where textures repeat, then,
+    for the rest of steps and time, on a quarter as many whole ones, at a third of the rate: the
+    attention in the middle has to see as many places as it will. start: an autoencoder to go on
+    from. The mean of the weights is not kept, as the rate falls to zero.
     """
     torch.manual_seed(seed)
     vae = (start or make_vae()).to(DEVICE, memory_format=LAYOUT).train()
-
-    if compiled:
-        vae.encoder.compile()
-        vae.decoder.compile()
-
-    def loss() -> Tensor:
-        chosen = (torch.rand(batch, device=DEVICE) * album.count).long()
-        seen = to_input(_pieces(album.pictures, chosen))
-        with autocast():
-            latents = vae.encode(seen).latent_dist
-            spread = torch.randn_like(latents.mean) * latents.std
-            shown = vae.decode(latents.mean + spread).sample.float()
-        off = functional.l1_loss(shown, seen) + functional.mse_loss(shown, seen)
-        for axis in (2, 3):
-            off = off + 0.5 * functional.l1_loss(shown.diff(dim=axis), seen.diff(dim=axis))
-        mean, logvar = latents.mean.float(), latents.logvar.float()
-        kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
-        return off + KL_WEIGHT * kl
 
     def fill(index: int) -> None:
         if DEVICE.type == "cuda" or index % 32 == 0:
             album.fill()
 
-    done = train(vae, loss, steps, peak, clock, each=fill, state=state)
-    vae.encoder._compiled_call_impl = vae.decoder._compiled_call_impl = None
+    def part(size: int, steps: int, count: int, peak: float, clock: Clock) -> int:
+        def loss() -> Tensor:
+            chosen = (torch.rand(count, device=DEVICE) * album.count).long()
+            return _error(vae, to_input(_pieces(album.pictures, chosen, size)))
+
+        kept = state and state.with_name(f"{state.stem}_{size}.pt")
+        return train(vae, loss, steps, peak, clock, each=fill, state=kept)
+
+    first = int(steps * IN_PIECES)
+    done = part(PIECE, first, batch, peak, Clock(clock.label, clock.left * IN_PIECES))
+    done += part(SIDE, steps - first, max(1, batch // 4), peak / 3, Clock(clock.label, clock.left))
     vae.eval()
     latents = encode(vae, album.pictures[:1024], scaled=False)
     vae.register_to_config(scaling_factor=1 / float(latents.std()))
     return vae, done
 
 
-def _pieces(pictures: Tensor, chosen: Tensor) -> Tensor:
-    """Squares of `PIECE` pixels of the pictures chosen, each from a place of its own."""
-    along = torch.arange(PIECE, device=pictures.device)
-    places = (SIDE - PIECE) // PERIOD + 1
+def _error(vae: Any, seen: Tensor) -> Tensor:
+    """Of colours, and of their differences between neighbours, which keeps lines sharp."""
+    with autocast():
+        latents = vae.encode(seen).latent_dist
+        spread = torch.randn_like(latents.mean) * latents.std
+        shown = vae.decode(latents.mean + spread).sample.float()
+    off = functional.l1_loss(shown, seen) + functional.mse_loss(shown, seen)
+    for axis in (2, 3):
+        off = off + 0.5 * functional.l1_loss(shown.diff(dim=axis), seen.diff(dim=axis))
+    mean, logvar = latents.mean.float(), latents.logvar.float()
+    kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+    return off + KL_WEIGHT * kl
+
+
+def _pieces(pictures: Tensor, chosen: Tensor, size: int = PIECE) -> Tensor:
+    """Squares of `size` pixels of the pictures chosen, each from a place of its own."""
+    along = torch.arange(size, device=pictures.device)
+    places = (SIDE - size) // PERIOD + 1
     rows, columns = (
         PERIOD * torch.randint(places, (len(chosen), 1), device=pictures.device) + along
         for _ in range(2)

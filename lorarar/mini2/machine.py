@@ -67,6 +67,10 @@ class Clock:
         return time.perf_counter() - self.started
 
     @property
+    def left(self) -> float:
+        return self.seconds - self.spent
+
+    @property
     def share(self) -> float:
         """How much of the time is spent, from 0 to 1."""
         return min(1.0, self.spent / self.seconds)

@@ -33,7 +33,7 @@ class Plan:
 
 
 PLANS = {
-    "smoke": Plan(512, 4, 16, 4, 8, 512, 4, 16, Recipe(steps=2, batch=1, prior=1, unprompted=1),
+    "smoke": Plan(512, 4, 16, 8, 8, 512, 4, 16, Recipe(steps=2, batch=1, prior=1, unprompted=1),
         tested=1, wishes=32, pictures=1, swept=1, sampling=1),
     "cpu": Plan(40_000, 8000, 64, 12_000, 16, 60_000, 16_000, 64, Recipe()),
     "gpu": Plan(

@@ -64,10 +64,8 @@ class Build:
             album = Album(self.for_base)
             album.fill(wait=max(1, self.for_base.count // 16))
             clock.say(f"{album.filled} drawings to start with")
-            vae, steps = train_vae(
-                album, plan.vae_steps, plan.vae_batch, clock, compiled=plan.compiled,
-                state=self.folder / "work" / "vae.pt",
-            )  # fmt: skip
+            state = self.folder / "work" / "vae.pt"
+            vae, steps = train_vae(album, plan.vae_steps, plan.vae_batch, clock, state=state)
             save_vae(vae, path)
             facts = {"steps": steps, "seconds": clock.spent, "drawings": album.filled}
             self.note("vae_training", facts)
