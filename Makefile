@@ -1,20 +1,38 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint style types layers typed docs
 
-.venv/ready: pyproject.toml
+.venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e ".[dev]"
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
 
 demo: .venv/ready
 	$(BIN)/lorarar demo --force
 
-lint: .venv/ready
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-
 test: .venv/ready lint
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+lint: style types layers
+
+style: .venv/ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# The package as it is imported, with its four folders, for tools that read files.
+typed:
+	rm -rf build/typed && mkdir -p build/typed/lorarar
+	ln -s $(CURDIR)/lorarar/* $(CURDIR)/export $(CURDIR)/runtime $(CURDIR)/benchmarks build/typed/lorarar
+
+types: .venv/ready typed
+	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
+		--cache-dir $(CURDIR)/.mypy_cache -p lorarar
+	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
+		--cache-dir $(CURDIR)/.mypy_cache $(CURDIR)/examples/*.py
+
+layers: .venv/ready typed
+	cd build/typed && PYTHONPATH=. $(abspath $(BIN))/lint-imports $(CURDIR)/pyproject.toml --no-logo --no-cache
+
+docs: .venv/ready
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict

@@ -7,27 +7,35 @@ python benchmarks/ablations.py -o ablations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Any
 
 import torch
-import typer
 from rich.console import Console
 
 from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import measure, tasks_of
-from lorarar.benchmarks.quality import open_studio, summarise
+from lorarar.benchmarks.quality import (
+    THREADS,
+    Assets,
+    Images,
+    Output,
+    Threads,
+    open_studio,
+    summarise,
+)
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.embedded import EMBEDDED
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.build import HYPERNET_RECIPE
+from lorarar.mini.pictures import draw_training_images
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.loop import LOSSES
 from lorarar.training.recipes import HypernetRecipe
 
-METHOD = ("hidden", "predicts", "similarity", "learning_rate", "objective", "offsets", "decay")
-PUBLISHED = {name: getattr(HypernetRecipe, name) for name in METHOD}
-CHANGES: dict[str, dict] = {
+CHANGED = ("hidden", "predicts", "similarity", "learning_rate", "objective", "offsets", "decay")
+PUBLISHED = {name: getattr(HypernetRecipe, name) for name in CHANGED}
+CHANGES: dict[str, dict[str, Any]] = {
     "as shipped": {},
     "as published": PUBLISHED,
     "as published, lambda 0": PUBLISHED | {"similarity": 0.0},
@@ -47,9 +55,10 @@ NOTE = (
 )
 
 
-def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict]:
+def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[dict[str, Any]]:
     """Train and judge each change."""
-    rows: dict = {}
+    draw_training_images(assets / "loras")
+    rows = {}
     for name, change in CHANGES.items():
         place = folder / name.replace(",", "").replace(" ", "-")
         checkpoint = place / "hypernet.safetensors"
@@ -70,17 +79,19 @@ def ablate(folder: Path, assets: Path, images: int, console: Console) -> list[di
 
 
 def main(
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")],
-    assets: Annotated[Path, typer.Option(help="what lorarar.mini.build made")] = EMBEDDED,
-    images: Annotated[int, typer.Option(min=1, help="per pair")] = 10,
-    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+    output: Output,
+    assets: Assets = EMBEDDED,
+    images: Images = 10,
+    threads: Threads = THREADS,
 ) -> None:
     """Train and judge hypernetworks; writes ablations.json into a folder."""
     console = make_console()
     torch.set_num_threads(threads)
     rows = ablate(output, assets, images, console)
     settings = {"images": images, "steps": HYPERNET_RECIPE.steps, "threads": threads}
-    report = Report("ablations", describe(), settings, rows, [NOTE])
+    report = Report(
+        benchmark="ablations", machine=describe(), settings=settings, rows=rows, notes=[NOTE]
+    )
     publish(report, console, output / "ablations.json")
 
 

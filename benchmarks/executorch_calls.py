@@ -17,13 +17,13 @@ import torch
 import typer
 from executorch.runtime import Runtime
 
+from lorarar.artefacts.pipeline import Stage, read_manifest
 from lorarar.benchmarks.machine import describe, seconds
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.errors import LorararError
-from lorarar.export.slots import factor_names
+from lorarar.export.factors import factor_names
 from lorarar.parallel import cores
-from lorarar.pipeline_format import Stage, read_pipeline
 from lorarar.runtime.backends import Tensors
 from lorarar.runtime.backends.executorch import open_stage
 
@@ -38,9 +38,9 @@ def zeros_for(stage: Stage, rank: int) -> Tensors:
         for name, (dtype, shape) in stage.inputs.items()
     }
     shapes = (
-        shape for out, width in stage.layers.values() for shape in ((rank, width), (out, rank))
+        shape for out, width in stage.projections.values() for shape in ((rank, width), (out, rank))
     )
-    names = factor_names(stage.layers)
+    names = factor_names(stage.projections)
     return feeds | {name: np.zeros(s, np.float32) for name, s in zip(names, shapes, strict=True)}
 
 
@@ -62,6 +62,10 @@ def compile_caller(folder: Path) -> Path:
 
 
 def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, rounds: int) -> float:
+    """Return the milliseconds of a call of all programs, by `executorch_calls.cpp`.
+
+    Raises LorararError if it cannot be compiled or fails.
+    """
     lines = [
         " ".join([str(file), *(f"{a.dtype}:{'x'.join(map(str, a.shape))}" for a in each.values())])
         for file, each in zip(files, feeds, strict=True)
@@ -75,9 +79,9 @@ def called_from_cpp(files: list[Path], feeds: list[Tensors], threads: int, round
 
 
 def called_from_python(
-    files: list[Path], stages: list[Stage], feeds: list[Tensors], threads: int, rounds: int
+    files: list[Path], stages: list[Stage], feeds: list[Tensors], *, threads: int, rounds: int
 ) -> tuple[float, float]:
-    """By the binding alone, and by the runtime, which takes factors by name."""
+    """Return the same by the binding alone, and by the runtime, which takes factors by name."""
 
     def typical(call: Callable[[], object]) -> float:
         return median(seconds(call) for _ in range(rounds)) * 1e3
@@ -101,15 +105,18 @@ def main(
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Call a UNet's programs one after another, from C++, from Python, and by the runtime."""
-    stages = read_pipeline(exported).parts["unet"]
+    stages = read_manifest(exported).parts["unet"]
     files = [exported / stage.file for stage in stages]
     feeds = [zeros_for(stage, rank) for stage in stages]
-    bare, whole = called_from_python(files, stages, feeds, threads, rounds)
+    bare, whole = called_from_python(files, stages, feeds, threads=threads, rounds=rounds)
     times = {"C++": called_from_cpp(files, feeds, threads, rounds)}
     times |= {"Python binding": bare, "lorarar.runtime": whole}
     rows = [{"name": name, "unet_call_ms": value} for name, value in times.items()]
     settings = {"programs": len(files), "rank": rank, "threads": threads, "dtype": "float32"}
-    publish(Report("executorch_calls", describe(), settings, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="executorch_calls", machine=describe(), settings=settings, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

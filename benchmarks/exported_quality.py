@@ -13,20 +13,21 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from lorarar.artefacts.formats import FORMATS
+from lorarar.artefacts.pipeline import read_manifest
+from lorarar.artefacts.training import load_manifest
 from lorarar.benchmarks.machine import alone, describe
 from lorarar.benchmarks.pictures import GUIDANCE, STEPS, Task, prompts_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora, runtime_noise
 from lorarar.embedded import EMBEDDED, HYPERNET, LORAS, find_lora
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.mini.judge import ask, load_judge
 from lorarar.numeric import psnr
-from lorarar.pipeline import draw, load_pipeline, put_lora, runtime_noise
-from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.training.manifest import load_manifest
 
 SAME = 99.0  # dB, where nothing differs
 NOTES = [
@@ -56,7 +57,7 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
         pictures = []
         for seed, prompt in enumerate(prompts):
             latents = runtime_noise(pipeline, seed)
-            picture = draw(pipeline, [prompt], [0], STEPS, GUIDANCE, latents=latents)[0]
+            picture = draw(pipeline, [prompt], [0], STEPS, guidance=GUIDANCE, latents=latents)[0]
             pictures.append((picture.permute(1, 2, 0) * 255).round().to(torch.uint8).numpy())
         drawn.append(np.stack(pictures))
     return drawn
@@ -64,13 +65,13 @@ def by_torch(work: list[tuple[Task, list[str]]]) -> list[np.ndarray]:
 
 def by_export(work: list[tuple[Task, list[str]]], folder: Path, threads: int) -> list[np.ndarray]:
     """The same by an exported pipeline."""
-    pipeline = Pipeline.load(folder, BACKENDS[read_pipeline(folder).engine], threads)
+    pipeline = Pipeline.load(folder, FORMATS[read_manifest(folder).engine].engine, threads)
     drawn = []
     for task, prompts in track(work, folder.name, console=Console(stderr=True)):
         if task.content and task.style:
             pipeline.set_pair(find_lora(task.content), find_lora(task.style))
         pictures = [
-            np.asarray(pipeline.generate(prompt, None, STEPS, GUIDANCE, seed))
+            np.asarray(pipeline.generate(prompt, steps=STEPS, guidance=GUIDANCE, seed=seed))
             for seed, prompt in enumerate(prompts)
         ]
         drawn.append(np.stack(pictures))
@@ -81,9 +82,11 @@ def judged(
     name: str,
     work: list[tuple[Task, list[str]]],
     drawn: list[np.ndarray],
+    *,
     wanted: list[np.ndarray],
     megabytes: float | None,
 ) -> dict[str, Any]:
+    """One row of the table: shares that the judge finds right, and PSNR to what is wanted."""
     judge = load_judge(EMBEDDED / "judge.safetensors")
     said = [ask(judge, torch.from_numpy(each).permute(0, 3, 1, 2) / 255) for each in drawn]
     classes = [prompt.split()[2] for prompt in work[0][1]]
@@ -120,13 +123,16 @@ def main(
     work = tasks(pairs, images)
     torch.set_num_threads(threads)
     wanted = by_torch(work)
-    rows = [judged("torch, float32", work, wanted, wanted, None)]
+    rows = [judged("torch, float32", work, wanted, wanted=wanted, megabytes=None)]
     for folder in exported:
-        size = sum(size for size, _ in read_pipeline(folder).files.values()) / 1e6
+        size = sum(size for size, _ in read_manifest(folder).files.values()) / 1e6
         drawn, _ = alone(by_export, work, folder, threads)
-        rows.append(judged(folder.name, work, drawn, wanted, size))
+        rows.append(judged(folder.name, work, drawn, wanted=wanted, megabytes=size))
     settings = {"pairs": pairs, "images": images, "steps": STEPS, "threads": threads}
-    publish(Report("exported_quality", describe(), settings, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="exported_quality", machine=describe(), settings=settings, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,9 @@ class Cost:
     gigabytes: float
 
 
-def dense_coefficients(content: Lora, style: Lora, hypernet: Hypernet, threads: int) -> list:
+def dense_coefficients(
+    content: Lora, style: Lora, hypernet: Hypernet, threads: int
+) -> list[torch.Tensor]:
     """Predict m as the published implementation does: every dW, then dense columns through H.
 
     dW is built for all layers of both LoRAs, in torch; H reads the columns of the predicted ones.
@@ -45,7 +47,7 @@ def _dense(lora: Lora, name: str) -> torch.Tensor:
     return layer.scale * (up @ down)
 
 
-def cost(form: str, content: Lora, style: Lora, hypernet: Hypernet, itemsize: int) -> Cost:
+def cost(form: str, content: Lora, style: Lora, *, hypernet: Hypernet, itemsize: int) -> Cost:
     """Count one merge's work; itemsize: bytes per element of the factors or kept features."""
     flop = moved = 0.0
     hidden = hypernet.hidden

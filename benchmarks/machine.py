@@ -171,13 +171,14 @@ def alone(work: Callable[..., Result], *arguments: Any) -> tuple[Result, float]:
     """Run in a process of its own; returns the result and the most memory held, in MB (Linux)."""
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         result = pool.submit(work, *arguments).result()
-        (process,) = pool._processes.values()
-        assert process.pid is not None
-        return result, _most_held(process.pid) / 1e6
+        return result, pool.submit(_most_held, "self").result() / 1e6
 
 
-def _most_held(process: int) -> float:
-    """Bytes, 0 if it has ended. Not `ru_maxrss`, in which a child starts with its parent's."""
+def _most_held(process: int | str) -> float:
+    """Bytes, 0 if it has ended; "self": this process.
+
+    Not `ru_maxrss`, in which a child starts with its parent's.
+    """
     status = Path(f"/proc/{process}/status").read_text()
     lines = [line for line in status.splitlines() if "VmHWM" in line]
     return int(lines[0].split()[1]) * 1024 if lines else 0.0

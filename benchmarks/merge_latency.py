@@ -8,9 +8,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Annotated
 
@@ -19,27 +17,20 @@ import typer
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from lorarar.bases import BASES
+from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Dtype, Engine
+from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
-from lorarar.hypernet import ROLES, Hypernet, load_hypernet
+from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora
 from lorarar.merge_files import merge_files
-from lorarar.merger_format import DTYPES
-from lorarar.prepare import LEVELS, prepare
-from lorarar.runtime import BACKENDS, Merger, load_merger
-from lorarar.standin import standin_lora, write_standins
+from lorarar.prepare import LEVELS, Level, prepare
+from lorarar.runtime import Merger, load_merger
+from lorarar.standin import BaseName, standin_lora, write_standins
 
-Backend = StrEnum("Backend", {name: name for name in BACKENDS})  # type: ignore[misc]
-BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
-Dtype = StrEnum("Dtype", {name: name for name in DTYPES})  # type: ignore[misc]
-EXPORTS = {
-    "onnxruntime": ("to_onnx", "merger.onnx"),
-    "executorch": ("to_executorch", "merger.pte"),
-    "coreml": ("to_coreml", "merger.mlpackage"),
-}
+FULL: dict[Dtype, Level] = {"fp32": "full-fp32", "fp16": "full-fp16", "int8": "full-int8"}
 DENSE = "dense, as published"
 NOTES = [
     "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
@@ -59,11 +50,12 @@ class Work:
 
 
 def measure(
-    backends: list[str],
+    backends: list[Engine],
+    *,
     base: str,
     rank: int,
     threads: int,
-    dtype: str,
+    dtype: Dtype,
     rounds: int,
     console: Console,
 ) -> Report:
@@ -73,7 +65,7 @@ def measure(
         tempfile.TemporaryDirectory() as folder,
         console.status("writing stand-ins, exporting the hypernetwork") as status,
     ):
-        works = list(_works(backends, base, rank, threads, dtype, Path(folder)))
+        works = list(_works(backends, base, rank, threads, dtype=dtype, folder=Path(folder)))
         limits = measure_limits()
         peaks = {}
         for work in works:
@@ -84,9 +76,9 @@ def measure(
         times = interleaved({work.name: work.run for work in works}, rounds, status.update)
     spreads = {name: spread(measured) for name, measured in times.items()}
     report = Report(
-        "merge_latency",
-        describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
-        {
+        benchmark="merge_latency",
+        machine=describe() | {key: round(value, 1) for key, value in asdict(limits).items()},
+        settings={
             "backend": " ".join(backends),
             "base": base,
             "rank": rank,
@@ -115,50 +107,63 @@ def measure(
 
 
 def _works(
-    backends: list[str], base: str, rank: int, threads: int, dtype: str, folder: Path
+    backends: list[Engine], base: str, rank: int, threads: int, *, dtype: Dtype, folder: Path
 ) -> Iterator[Work]:
     """Yield the works from the least memory to the most, as the allocator keeps what it had."""
     files, hypernet_file = write_standins(folder, base, rank)
     hypernet = load_hypernet(hypernet_file)
     mergers = {
-        name: open_merger(name, hypernet, hypernet_file, dtype, threads) for name in backends
+        name: open_merger(name, hypernet, hypernet_file, dtype=dtype, threads=threads)
+        for name in backends
     }
     out = folder / "merged.safetensors"
-    yield Work("file to file", lambda: merge_files(*files, out, hypernet_file, force=True))
+    yield Work("file to file", lambda: merge_files(*files, out, hypernet=hypernet_file, force=True))
     yield Work("copy of the same bytes", lambda: copy_durably(*files))
 
-    pair = [standin_lora(base, rank, seed, DTYPES[dtype]) for seed in (1, 2)]
-    for level in (f"full-{dtype}", "small"):
-        prepared = [
-            prepare(lora, hypernet, role, level) for lora, role in zip(pair, ROLES, strict=True)
-        ]
-        count = cost(level.partition("-")[0], *pair, hypernet, LEVELS[level][1].itemsize)
+    content, style = (standin_lora(base, rank, seed, INPUT_DTYPES[dtype]) for seed in (1, 2))
+    pair = (content, style)
+    levels: tuple[Level, ...] = (FULL[dtype], "small")
+    for level in levels:
+        prepared = (
+            prepare(content, hypernet, "content", level),
+            prepare(style, hypernet, "style", level),
+        )
+        count = cost(
+            level.partition("-")[0],
+            *pair,
+            hypernet=hypernet,
+            itemsize=LEVELS[level][1].itemsize,
+        )
         for name, merger in mergers.items():
             run = partial(merger.coefficients, *prepared)
             yield Work(f"prepared, {level}, {name}", run, count)
-    itemsize = np.dtype(DTYPES[dtype]).itemsize
+    itemsize = np.dtype(INPUT_DTYPES[dtype]).itemsize
     for name, merger in mergers.items():
         run = partial(merger.coefficients, *pair)
-        yield Work(f"factored, {name}", run, cost("factored", *pair, hypernet, itemsize))
+        yield Work(
+            f"factored, {name}", run, cost("factored", *pair, hypernet=hypernet, itemsize=itemsize)
+        )
     merger = mergers[backends[0]]
     yield Work("factored, factors merged", lambda: _materialised(merger.merge(*pair)))
     yield Work(
         DENSE,
         lambda: dense_coefficients(*pair, hypernet, threads),
-        cost("dense", *pair, hypernet, itemsize),
+        cost("dense", *pair, hypernet=hypernet, itemsize=itemsize),
     )
 
 
 def open_merger(
-    backend: str, hypernet: Hypernet, checkpoint: Path, dtype: str, threads: int
+    backend: Engine, hypernet: Hypernet, checkpoint: Path, *, dtype: Dtype, threads: int
 ) -> Merger:
     """Export the hypernetwork beside its checkpoint for the backend, if it needs that."""
-    if backend not in EXPORTS:
+    name = FORMAT_OF.get(backend)
+    if name is None:
         return load_merger(checkpoint, backend, threads)
-    module, name = EXPORTS[backend]
-    exporter = import_module(f"lorarar.export.{module}")
-    exporter.export_hypernet(hypernet, checkpoint.with_name(name), dtype)
-    return load_merger(checkpoint.with_name(name), backend, threads)
+    from lorarar.export.exporters import export_hypernet
+
+    path = checkpoint.with_name(FORMATS[name].merger)
+    export_hypernet(name, hypernet, path, dtype)
+    return load_merger(path, backend, threads)
 
 
 def copy_durably(*files: Path) -> None:
@@ -178,15 +183,13 @@ def _materialised(lora: Lora) -> list[np.ndarray]:
 
 def main(
     backend: Annotated[
-        list[Backend],
-        typer.Option(
-            default_factory=lambda: [Backend["onnxruntime"]], help="may be given several times"
-        ),
+        list[Engine],
+        typer.Option(default_factory=lambda: ["onnxruntime"], help="may be given several times"),
     ],
-    base: BaseName = BaseName["sdxl"],
+    base: BaseName = "sdxl",
     rank: Annotated[int, typer.Option(min=1)] = 64,
     threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
-    dtype: Annotated[Dtype, typer.Option(help="of the LoRAs and the artefact")] = Dtype["fp32"],
+    dtype: Annotated[Dtype, typer.Option(help="of the LoRAs and the artefact")] = "fp32",
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
     ziplora_steps: Annotated[int, typer.Option(min=0, help="ZipLoRA steps to time")] = 0,
@@ -194,7 +197,15 @@ def main(
 ) -> None:
     """Time the dense form, the factored and prepared forms, and file to file, in one run."""
     console = make_console()
-    report = measure([*backend], base, rank, threads, dtype, rounds, console)
+    report = measure(
+        backend,
+        base=base,
+        rank=rank,
+        threads=threads,
+        dtype=dtype,
+        rounds=rounds,
+        console=console,
+    )
     if ziplora_steps:
         from lorarar.benchmarks.ziplora import add_ziplora
 

@@ -1,4 +1,4 @@
-"""Draw with a content and a style LoRA in every way there is, and let the judge look."""
+"""Draw with a content and a style LoRA by every method there is, and let the judge look."""
 
 import json
 import shutil
@@ -19,9 +19,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
+from lorarar.artefacts.training import Entry, TrainingManifest
+from lorarar.diffusion.generate import Ready, merged_into
+from lorarar.diffusion.pipeline import draw, load_onto, put_lora, save_picture
+from lorarar.diffusion.two_loras import PairedLinear
 from lorarar.errors import LorararError
-from lorarar.generate import Ready, merged_into
-from lorarar.hypernet import Hypernet
+from lorarar.hypernet import Hypernet, Role
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import weighted_sum
 from lorarar.methods import METHODS
@@ -29,19 +32,16 @@ from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.mini.judge import Judge, ask
 from lorarar.mini.things import CLASSES
 from lorarar.mini.world import COLOURS, PLACES, SUBJECTS, describe
-from lorarar.pipeline import draw, load_onto, put_lora, save_picture
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
 from lorarar.training.images import load_examples
 from lorarar.training.lora import fit_adapter, load_prior
-from lorarar.training.manifest import Entry, Manifest
 from lorarar.training.many import recipe_of
 from lorarar.training.objective import together_loss
-from lorarar.training.paired import PairedLinear
 from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
 from lorarar.training.ziplora import descend, optimise
 
 SINGLE = ("base", "content", "style")  # no LoRA, or one alone
-WAYS = (*SINGLE, *METHODS, "klora", "joint", "optimised")
+ALL_METHODS = (*SINGLE, *METHODS, "ziplora", "klora", "joint", "optimised")
 STEPS, GUIDANCE = 20, 5.0
 RATE = 0.03  # of learning, where coefficients are optimised for each pair
 BASE_IMAGES = 10  # times as many, as there is one base only
@@ -49,14 +49,18 @@ BASE_IMAGES = 10  # times as many, as there is one base only
 
 @dataclass(frozen=True)
 class Task:
-    """What is drawn: with a content LoRA, a style LoRA, both or none, by name."""
+    """What is drawn: with a content LoRA, a style LoRA, both or none, by name.
 
-    way: str
+    method: one of `ALL_METHODS`.
+    """
+
+    method: str
     content: str | None
     style: str | None
 
     @property
     def key(self) -> str:
+        """Name what is drawn, whichever the method."""
         return "-".join(filter(None, (self.content, self.style))) or "base"
 
 
@@ -73,32 +77,35 @@ class Result:
     merge_seconds: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Studio:
     """What drawing needs. folder: of the results; images: per task."""
 
     folder: Path
     model: str | Path | None
     pipeline: StableDiffusionXLPipeline
-    manifest: Manifest
+    manifest: TrainingManifest
     hypernet: Hypernet
     judge: Judge
     images: int
     examples: dict[str, Examples] = field(default_factory=dict)
 
     @property
-    def settings(self) -> dict:
+    def settings(self) -> dict[str, Any]:
+        """What every result depends on."""
         return {"images": self.images, "steps": STEPS, "guidance": GUIDANCE}
 
     def paths(self, task: Task) -> list[Path]:
         """Where the task's pictures are kept."""
-        folder = self.folder / "pictures" / task.way
+        folder = self.folder / "pictures" / task.method
         return [folder / f"{task.key}-{number:02}.png" for number in range(self.images)]
 
     def entry(self, name: str) -> Entry:
+        """Return what the manifest says of a LoRA."""
         return next(entry for entry in self.manifest.loras if entry.name == name)
 
     def lora(self, name: str) -> Lora:
+        """Load a LoRA of the manifest."""
         return load_lora(self.entry(name).file)
 
     def known(self, name: str) -> Examples:
@@ -116,15 +123,15 @@ class Studio:
         return load_prior(self.pipeline, recipe, work, default_side(self.pipeline))
 
 
-def tasks_of(way: str, manifest: Manifest) -> list[Task]:
-    """List what `way` has to draw of the held-out LoRAs."""
+def tasks_of(method: str, manifest: TrainingManifest) -> list[Task]:
+    """List what `method` has to draw of the held-out LoRAs."""
     content, style = ([e.name for e in manifest.of(kind, True)] for kind in ("content", "style"))
     pairs: dict[str, Any] = {
         "base": [(None, None)],
         "content": [(name, None) for name in content],
         "style": [(None, name) for name in style],
     }
-    return [Task(way, *names) for names in pairs.get(way) or product(content, style)]
+    return [Task(method, *names) for names in pairs.get(method) or product(content, style)]
 
 
 def prompts_of(task: Task, images: int) -> list[str]:
@@ -185,7 +192,7 @@ def _draw_and_judge(studio: Studio, task: Task) -> tuple[Result, Tensor]:
                 prompts[start : start + studio.images],
                 list(range(start, start + studio.images)),
                 STEPS,
-                GUIDANCE,
+                guidance=GUIDANCE,
                 **ready.arguments,
             )
             for start in range(0, images, studio.images)
@@ -204,10 +211,10 @@ def _draw_and_judge(studio: Studio, task: Task) -> tuple[Result, Tensor]:
 @contextmanager
 def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
     names = [name for name in (task.content, task.style) if name]
-    if task.way not in (*SINGLE, *PER_PAIR):
+    if task.method not in (*SINGLE, *PER_PAIR):
         pair = [studio.lora(name) for name in names]
         with merged_into(
-            studio.pipeline, pair[0], pair[1], task.way, hypernet=studio.hypernet
+            studio.pipeline, pair[0], pair[1], task.method, hypernet=studio.hypernet
         ) as ready:
             yield ready
         return
@@ -215,8 +222,8 @@ def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
         studio.known(name)  # what is encoded once counts for nobody's merge
     started = time.perf_counter()
     lora: Lora | None
-    if task.way in PER_PAIR:
-        lora = PER_PAIR[task.way](studio, *names)
+    if task.method in PER_PAIR:
+        lora = PER_PAIR[task.method](studio, *names)
     else:
         lora = studio.lora(names[0]) if names else None
     ready = Ready(time.perf_counter() - started, {})
@@ -230,8 +237,11 @@ def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
 def _ziplora(studio: Studio, content: str, style: str) -> Lora:
     pair = studio.lora(content), studio.lora(style)
     scheduler = DDPMScheduler.from_config(studio.pipeline.scheduler.config)
-    examples = {"content": studio.known(content), "style": studio.known(style)}
-    m = optimise(studio.pipeline.unet, scheduler, *pair, examples, lambda: None)
+    examples: dict[Role, Examples] = {
+        "content": studio.known(content),
+        "style": studio.known(style),
+    }
+    m = optimise(studio.pipeline.unet, scheduler, *pair, examples=examples, after_step=lambda: None)
     return weighted_sum(*pair, m)
 
 
@@ -243,11 +253,12 @@ def _optimised(studio: Studio, content: str, style: str) -> Lora:
     prompts = [example.prompt for example in load_examples(subject.images, subject.prompt)]
 
     def add_gradients(paired: Mapping[str, PairedLinear], m: Mapping[str, Tensor]) -> None:
-        ours, theirs = (studio.known(n).some(HYPERNET_RECIPE.batch) for n in (content, style))
-        both = naming_both(pipeline, ours.beside(theirs), prompts, phrase)
-        together_loss(pipeline.unet, paired, m, both, scheduler)
+        ours, theirs = (studio.known(n).sample(HYPERNET_RECIPE.batch) for n in (content, style))
+        both = naming_both(pipeline, ours.concatenate(theirs), prompts, phrase)
+        together_loss(pipeline.unet, paired, m, both, scheduler=scheduler)
 
-    return weighted_sum(*pair, descend(pipeline.unet, *pair, add_gradients, ZIPLORA_STEPS, RATE))
+    m = descend(pipeline.unet, *pair, add_gradients, steps=ZIPLORA_STEPS, learning_rate=RATE)
+    return weighted_sum(*pair, m)
 
 
 def _joint(studio: Studio, content: str, style: str) -> Lora:
@@ -258,8 +269,16 @@ def _joint(studio: Studio, content: str, style: str) -> Lora:
     pipeline = load_onto(accelerator.device, studio.model, recipe.precision)
     key = Task("joint", content, style).key
     work = studio.folder / "work" / key
-    both, label = studio.known(content).beside(studio.known(style)), f"joint: {key}"
-    lora = fit_adapter(pipeline, both, recipe, accelerator, work, label, studio.prior)
+    both = studio.known(content).concatenate(studio.known(style))
+    lora = fit_adapter(
+        pipeline,
+        both,
+        recipe,
+        accelerator,
+        work=work,
+        label=f"joint: {key}",
+        prior=studio.prior,
+    )
     shutil.rmtree(work)
     return lora
 

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from lorarar.artefacts.formats import FORMATS, FormatName
+from lorarar.artefacts.pipeline import read_manifest
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
@@ -24,12 +26,14 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
 from lorarar.parallel import cores
-from lorarar.pipeline_format import BACKENDS, read_pipeline
 from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPT = "a votol cup on grass in neon style"
-EXPORTS = {"onnx": ("none", "int8", "int4"), "executorch": ("none", "int8")}
+EXPORTS: dict[FormatName, tuple[str, ...]] = {
+    "onnx": ("none", "int8", "int4"),
+    "executorch": ("none", "int8"),
+}
 SWAPS = 9
 STEPS = "first_step_ms", "step_ms", "step_with_lora_ms"
 COLUMNS = "name", "load_ms", *STEPS, "swap_ms", "pair_ms", "peak_mb"
@@ -72,7 +76,7 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
     """`lorarar.runtime` on an exported folder."""
     from lorarar.runtime.pipeline import Pipeline
 
-    backend = BACKENDS[read_pipeline(folder).engine]
+    backend = FORMATS[read_manifest(folder).engine].engine
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, backend, setting.threads, check_hashes=False)
     row = {"load_ms": _since(started)}
@@ -80,7 +84,8 @@ def exported(setting: Setting, folder: Path) -> dict[str, Any]:
         pipeline.load_lora(lora)
         pipeline.generate(PROMPT, steps=2)
         clock = Clock()
-        pipeline.generate(PROMPT, steps=setting.steps, on_step=clock)
+        for _ in pipeline.steps(PROMPT, steps=setting.steps):
+            clock()
         row |= {"first_step_ms": clock.first(), name: clock.step()}
 
     def swap(number: int) -> None:
@@ -98,7 +103,7 @@ def torch_and_peft(setting: Setting) -> dict[str, Any]:
     """diffusers' own pipeline in float32, LoRAs fused by peft."""
     import torch
 
-    from lorarar.pipeline import load_pipeline
+    from lorarar.diffusion.pipeline import load_pipeline
 
     torch.set_num_threads(setting.threads)
     started = time.perf_counter()
@@ -154,7 +159,7 @@ def openvino(setting: Setting, folder: Path) -> dict[str, Any]:
     core = Core()
     compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
     row = {"load_ms": _since(started)}
-    pipeline = read_pipeline(folder)
+    pipeline = read_manifest(folder)
     dynamic = 2, pipeline.tokens, pipeline.side, pipeline.side  # batch, tokens, height and width
     feeds = {
         name: np.ones([size or dynamic[axis] for axis, size in enumerate(shape)], dtype)
@@ -199,7 +204,7 @@ def row_of(name: str, work: Callable[..., dict], *arguments: Any) -> dict[str, A
 
 
 def export_all(parent: Path) -> dict[str, Path]:
-    """Export the embedded model in every way that is compared."""
+    """Export the embedded model in every form that is compared."""
     folders = {}
     for form, quantize in ((form, each) for form, widths in EXPORTS.items() for each in widths):
         folder = parent / f"{form}-{quantize}"
@@ -207,7 +212,7 @@ def export_all(parent: Path) -> dict[str, Path]:
         arguments = ["--model", NAME, "--quantize", quantize, "-o", str(folder)]
         if not folder.exists():
             run_and_watch([sys.executable, str(script), *arguments])
-        folders[f"{BACKENDS[form]}, {quantize}"] = folder
+        folders[f"{FORMATS[form].engine}, {quantize}"] = folder
     return folders
 
 
@@ -246,7 +251,10 @@ def main(
         "model": "embedded",
         "dtype": "float32",
     }
-    publish(Report("pipeline_latency", describe(), about, rows, NOTES), make_console(), json)
+    report = Report(
+        benchmark="pipeline_latency", machine=describe(), settings=about, rows=rows, notes=NOTES
+    )
+    publish(report, make_console(), json)
 
 
 if __name__ == "__main__":

@@ -5,24 +5,25 @@ python benchmarks/quality.py -o quality
 
 from pathlib import Path
 from statistics import mean, median
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 import typer
 from matplotlib.image import imread
 
+from lorarar.artefacts.training import check_trained, load_manifest
 from lorarar.benchmarks.machine import describe
-from lorarar.benchmarks.pictures import SINGLE, WAYS, Result, Studio, Task, measure, tasks_of
+from lorarar.benchmarks.pictures import ALL_METHODS, SINGLE, Result, Studio, Task, measure, tasks_of
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
-from lorarar.pipeline import load_pipeline
+from lorarar.mini.pictures import draw_training_images
 from lorarar.plot import plot_pictures
-from lorarar.training.manifest import check_trained, load_manifest
 
 RESAMPLES = 10_000
 GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "optimised", "lorarar")
@@ -34,15 +35,21 @@ NOTES = [
     "optimised: coefficients of each pair, 100 steps down the hypernetwork's objective.",
 ]
 
+Output = Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")]
+Assets = Annotated[Path, typer.Option(help="what lorarar.mini.build made")]
+Images = Annotated[int, typer.Option(min=1, help="per pair")]
+Threads = Annotated[int, typer.Option(min=1)]
+THREADS = torch.get_num_threads()
 
-def summarise(way: str, results: list[Result], ziplora_seconds: float | None) -> dict:
+
+def summarise(method: str, results: list[Result], ziplora_seconds: float | None) -> dict[str, Any]:
     """One row of the table: means, intervals over tasks, median merge time."""
-    row: dict = {"name": way, "tasks": len(results)}
+    row: dict[str, Any] = {"name": method, "tasks": len(results)}
     for what in ("content", "style", "both"):
         shares = [getattr(result, f"{what}_right") for result in results]
         low, high = interval(shares)
         row |= {what: mean(shares), f"{what}_low": low, f"{what}_high": high}
-    seconds = None if way in SINGLE else median(result.merge_seconds for result in results)
+    seconds = None if method in SINGLE else median(result.merge_seconds for result in results)
     row["merge_ms"] = seconds and seconds * 1e3
     row["times_ziplora"] = ziplora_seconds / seconds if seconds and ziplora_seconds else None
     return row
@@ -56,65 +63,70 @@ def interval(shares: list[float]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def summarise_all(measured: dict[Task, Result]) -> list[dict]:
-    by_way: dict[str, list[Result]] = {}
+def summarise_all(measured: dict[Task, Result]) -> list[dict[str, Any]]:
+    """One row per method, in the order of the tasks."""
+    by_method: dict[str, list[Result]] = {}
     for task, result in measured.items():
-        by_way.setdefault(task.way, []).append(result)
-    ziplora = by_way.get("ziplora")
+        by_method.setdefault(task.method, []).append(result)
+    ziplora = by_method.get("ziplora")
     seconds = median(result.merge_seconds for result in ziplora) if ziplora else None
-    return [summarise(way, results, seconds) for way, results in by_way.items()]
+    return [summarise(method, results, seconds) for method, results in by_method.items()]
 
 
 def open_studio(folder: Path, assets: Path, images: int) -> Studio:
     """Load base/, loras/, hypernet.safetensors and judge.safetensors from `assets`."""
+    draw_training_images(assets / "loras")
     manifest = load_manifest(assets / "loras")
     check_trained(manifest, held_out=True)
     return Studio(
-        folder,
-        assets / "base",
-        load_pipeline(assets / "base"),
-        manifest,
-        load_hypernet(assets / "hypernet.safetensors"),
-        load_judge(assets / "judge.safetensors"),
-        images,
+        folder=folder,
+        model=assets / "base",
+        pipeline=load_pipeline(assets / "base"),
+        manifest=manifest,
+        hypernet=load_hypernet(assets / "hypernet.safetensors"),
+        judge=load_judge(assets / "judge.safetensors"),
+        images=images,
     )
 
 
-def save_grid(studio: Studio, ways: list[str], path: Path) -> None:
-    """Each held-out subject with another held-out style, the first seed, a column per way."""
+def save_grid(studio: Studio, methods: list[str], path: Path) -> None:
+    """Each held-out subject with another held-out style, the first seed, a column per method."""
     content, style = ([e.name for e in studio.manifest.of(k, True)] for k in ("content", "style"))
     rows = {}
     for pair in zip(content, style, strict=True):
         alone = {"content": (pair[0], None), "style": (None, pair[1])}
-        tasks = [Task(way, *alone.get(way, pair)) for way in ways]
+        tasks = [Task(method, *alone.get(method, pair)) for method in methods]
         rows["\n".join(pair)] = [imread(studio.paths(task)[0]) for task in tasks]
-    plot_pictures(rows, ways, path, force=True)
+    plot_pictures(rows, methods, path, force=True)
 
 
 def main(
-    output: Annotated[Path, typer.Option("--output", "-o", help="folder; goes on if it exists")],
-    way: Annotated[
-        list[str], typer.Option(default_factory=lambda: [*WAYS], help="may be given several times")
+    output: Output,
+    method: Annotated[
+        list[str],
+        typer.Option(default_factory=lambda: [*ALL_METHODS], help="may be given several times"),
     ],
-    assets: Annotated[Path, typer.Option(help="what lorarar.mini.build made")] = EMBEDDED,
-    images: Annotated[int, typer.Option(min=1, help="per pair")] = 10,
-    threads: Annotated[int, typer.Option(min=1)] = torch.get_num_threads(),
+    assets: Assets = EMBEDDED,
+    images: Images = 10,
+    threads: Threads = THREADS,
 ) -> None:
     """Draw and judge; writes quality.json, grid.png and the pictures into a folder."""
     console = make_console()
     torch.set_num_threads(threads)
-    unknown = set(way) - set(WAYS)
+    unknown = set(method) - set(ALL_METHODS)
     if unknown:
-        raise LorararError(f"--way {' '.join(unknown)}: unknown; use {', '.join(WAYS)}")
+        raise LorararError(f"--method {' '.join(unknown)}: unknown; use {', '.join(ALL_METHODS)}")
     studio = open_studio(output, assets, images)
     right = {f"judge_{question}": share for question, share in accuracy(studio.judge).items()}
     console.print("judge on fresh drawings:", right, highlight=False)
-    tasks = [task for each in way for task in tasks_of(each, studio.manifest)]
+    tasks = [task for each in method for task in tasks_of(each, studio.manifest)]
     rows = summarise_all(measure(studio, tasks, console))
     settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
-    report = Report("quality", describe(), settings, rows, list(NOTES))
+    report = Report(
+        benchmark="quality", machine=describe(), settings=settings, rows=rows, notes=list(NOTES)
+    )
     publish(report, console, output / "quality.json")
-    shown = [each for each in GRID if each in way]
+    shown = [each for each in GRID if each in method]
     if shown:
         save_grid(studio, shown, output / "grid.png")
 

@@ -14,7 +14,7 @@ SCHEMA = "lorarar.benchmark.1"
 WIDTH = 140
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Report:
     """What was measured where. rows: one dictionary per line of the table, all of one shape."""
 

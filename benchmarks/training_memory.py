@@ -6,7 +6,6 @@ python benchmarks/training_memory.py --base koala-700m
 import json
 import sys
 import tempfile
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -14,20 +13,19 @@ import numpy as np
 import torch
 import typer
 
+from lorarar.artefacts.training import TRAINING_FORMAT
 from lorarar.bases import BASES, Base, attention_shapes
 from lorarar.benchmarks.machine import describe, describe_gpu, peak_gpu_memory, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.diffusion.pipeline import fastest_device
+from lorarar.diffusion.standin import standin_pipeline
 from lorarar.lora import Lora
 from lorarar.mini.world import SUBJECTS, draw, random_scene
-from lorarar.pipeline import fastest_device
 from lorarar.save import save_lora
-from lorarar.standin import standin_layers
-from lorarar.standin_model import standin_pipeline
+from lorarar.standin import BaseName, standin_layers
 from lorarar.training.images import write_examples
-from lorarar.training.manifest import FORMAT
 
-BaseName = StrEnum("BaseName", {name: name for name in BASES})  # type: ignore[misc]
 NAMES = {"content": ("one", "two"), "style": ("ink", "neon")}
 NOTE = (
     "peak: most memory the whole command held, loading included, with gradient checkpointing, "
@@ -36,7 +34,7 @@ NOTE = (
 )
 
 
-def measure(name: str, side: int, rank: int, steps: int, folder: Path) -> list[dict]:
+def measure(name: BaseName, folder: Path, *, side: int, rank: int, steps: int) -> list[dict]:
     """Run `train-lora` and `train` on a stand-in of the base, for one step and for `steps`."""
     model = folder / "model"
     pipeline = standin_pipeline(BASES[name], torch.bfloat16, side // 8, fastest_device())
@@ -85,11 +83,11 @@ def write_loras(folder: Path, base: Base, rank: int) -> None:
             save_lora(Lora(layers), folder / f"{name}.safetensors")
             line = {"file": f"{name}.safetensors", "kind": kind, "images": "images", "prompt": name}
             loras.append(line)
-    (folder / "manifest.json").write_text(json.dumps({"format": FORMAT, "loras": loras}))
+    (folder / "manifest.json").write_text(json.dumps({"format": TRAINING_FORMAT, "loras": loras}))
 
 
 def main(
-    base: BaseName = BaseName["koala-700m"],
+    base: BaseName = "koala-700m",
     side: Annotated[int, typer.Option(min=64, help="pixels")] = 256,
     rank: Annotated[int, typer.Option(min=1)] = 64,
     steps: Annotated[int, typer.Option(min=2)] = 3,
@@ -97,10 +95,14 @@ def main(
 ) -> None:
     """Measure the memory that both training commands take, and the time of their steps."""
     with tempfile.TemporaryDirectory() as folder:
-        rows = measure(base.value, side, rank, steps, Path(folder))
+        rows = measure(base, Path(folder), side=side, rank=rank, steps=steps)
     settings = {"side": side, "rank": rank, "steps": steps, "threads": torch.get_num_threads()}
     report = Report(
-        "training_memory", describe() | describe_gpu(), settings | {"dtype": "bf16"}, rows, [NOTE]
+        benchmark="training_memory",
+        machine=describe() | describe_gpu(),
+        settings=settings | {"dtype": "bf16"},
+        rows=rows,
+        notes=[NOTE],
     )
     publish(report, make_console(), json)
 

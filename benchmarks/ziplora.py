@@ -13,10 +13,10 @@ from diffusers import DDPMScheduler
 from lorarar.bases import BASES
 from lorarar.benchmarks.machine import describe_gpu
 from lorarar.benchmarks.report import Report
+from lorarar.diffusion.pipeline import fastest_device
+from lorarar.diffusion.standin import standin_unet
 from lorarar.hypernet import ROLES
-from lorarar.pipeline import fastest_device
 from lorarar.standin import standin_lora
-from lorarar.standin_model import standin_unet
 from lorarar.training.denoising import Examples
 from lorarar.training.ziplora import STEPS, optimise
 
@@ -54,9 +54,9 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
         DDPMScheduler(),
         content,
         style,
-        examples,
-        lambda: ended.append(time.perf_counter()),
-        steps,
+        examples=examples,
+        after_step=lambda: ended.append(time.perf_counter()),
+        steps=steps,
     )
     times = [(after - before) * 1e3 for before, after in pairwise(ended)]
     parameters = sum(weight.numel() for weight in unet.parameters()) / 1e6

@@ -1,219 +1,49 @@
-"""Check Core ML packages: their specs and stored weights anywhere, their answers on macOS.
+"""Compare an exported Core ML pipeline with torch, on macOS.
 
-As a script, on macOS: every stage of an exported folder answers seeded random inputs, and so does
-torch in float32. Core ML predicts on macOS only, and the authors have not run that half yet.
+Every stage of the folder runs on seeded random inputs, and so does torch in float32. Core ML
+predicts on macOS only, and the authors have not run this yet.
 """
 
-import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import inf, isfinite
 from pathlib import Path
-from re import sub
-from typing import Annotated, Any
+from typing import Annotated, get_args
 
-import coremltools as ct
-import numpy as np
-import torch
 import typer
-from coremltools import proto
-from coremltools.converters.mil.frontend.milproto.load import TranscriptionContext, _load_value
 from rich.table import Table
 
-from lorarar.command import run_script
+from lorarar.artefacts.formats import CoremlQuantize
+from lorarar.artefacts.pipeline import check_files, read_manifest
+from lorarar.command import console, run_script
 from lorarar.errors import LorararError
-from lorarar.export.artefact import console
-from lorarar.export.parts import BUILDERS, Part, random_inputs
-from lorarar.export.slots import LARGEST_RANK, example_factors, factor_names, rank_axis
-from lorarar.export.source import open_model
-from lorarar.export.stages import stages_of
-from lorarar.export.weights import Weights
-from lorarar.pipeline_format import check_files, read_pipeline
-
-Features = dict[str, tuple[str, list[tuple[int, int]]]]  # name: dtype, each size's least and most
-
-SPECIFICATION = 9  # of iOS 18 / macOS 15
-FLOATS = {proto.MIL_pb2.FLOAT16: "float16", proto.MIL_pb2.FLOAT32: "float32"}
-ARRAYS = proto.FeatureTypes_pb2.ArrayFeatureType
-MOVES = {"const", "cast", "expand_dims", "reshape", "mul"}  # may serve float32 sinusoids, too
-WEIGHTS = Path("Data") / "com.apple.CoreML" / "weights" / "weight.bin"
-LARGE = 10_000
-RESTORE: dict[str, Callable[..., np.ndarray]] = {
-    "const": lambda val, **_: val,
-    "constexpr_cast": lambda source_val, **_: source_val,
-    "constexpr_blockwise_shift_scale": lambda data, scale, **_: data * np.float32(scale),
-    "constexpr_lut_to_dense": lambda indices, lut, **_: lut.ravel()[indices],
-}
-# Relative errors that fail a check of one answer to random inputs and factors.
-FLOORS = {"fp16": 2e-2, "int8": 1e-1, "palette6": 2e-1, "palette4": 5e-1}
-
-
-def feature_name(name: str) -> str:
-    """Core ML's name of an input or output; `.replace("__", ".")` gives the canonical one."""
-    return name.replace(".", "__")
-
-
-def is_large(weight: Any) -> bool:
-    """Whether a weight is stored in fewer bits, and compared with its original; biases never are.
-
-    Below 10 000 elements, coremltools' k-means would need scikit-learn.
-    """
-    return weight.ndim > 1 and np.prod(weight.shape) >= LARGE
-
-
-def inputs_of(part: Part) -> Features:
-    """What a package of this part must take, in order."""
-    features = {
-        feature_name(name): (_dtype(example), [(size, size) for size in example.shape])
-        for name, example in part.inputs.items()
-    }
-    factors = zip(factor_names(part.slots), example_factors(part.slots, torch.half), strict=True)
-    for name, example in factors:
-        sizes = [(size, size) for size in example.shape]
-        sizes[rank_axis(name)] = 1, LARGEST_RANK
-        features[feature_name(name)] = "float16", sizes
-    return features
-
-
-def _dtype(example: torch.Tensor) -> str:
-    return str(example.dtype).removeprefix("torch.").replace("int64", "int32")
-
-
-def check_spec(package: Path, inputs: Features, outputs: Features, compute: str) -> set[str]:
-    """Return the kinds of a package's MIL operations.
-
-    compute: "float16" or "float32", of every operation but the sinusoids, which are float32.
-
-    Raises LorararError unless target, inputs, outputs and the dtypes of results are as wanted.
-    """
-    spec = ct.utils.load_spec(str(package))
-    if spec.specificationVersion != SPECIFICATION:
-        raise LorararError(f"{package}: specification {spec.specificationVersion}, not iOS 18's")
-    for what, found, wanted in (
-        ("takes", _features(spec.description.input), inputs),
-        ("gives", _features(spec.description.output), outputs),
-    ):
-        unlike = [name for name in found | wanted if found.get(name) != wanted.get(name)]
-        if unlike or list(found) != list(wanted):
-            which = ", ".join(unlike[:3]) or "their order"
-            raise LorararError(f"{package}: {what} not what was exported: {which}")
-    kinds = set()
-    for operation in _operations(spec):
-        kinds.add(operation.type)
-        dtypes = {FLOATS.get(output.type.tensorType.dataType) for output in operation.outputs}
-        sinusoid = operation.type in ("sin", "cos")
-        wanted_dtype = "float32" if sinusoid else compute
-        if operation.type not in MOVES and dtypes - {None, wanted_dtype}:
-            raise LorararError(f"{package}: '{operation.type}' is not in {wanted_dtype}")
-    return kinds
-
-
-def _features(described: Any) -> Features:
-    features = {}
-    for feature in described:
-        array = feature.type.multiArrayType
-        ranges = array.shapeRange.sizeRanges
-        sizes = [(size.lowerBound, size.upperBound) for size in ranges] or [
-            (size, size) for size in array.shape
-        ]
-        features[feature.name] = ARRAYS.ArrayDataType.Name(array.dataType).lower(), sizes
-    return features
-
-
-def _operations(spec: Any) -> Iterator[Any]:
-    for block in spec.mlProgram.functions["main"].block_specializations.values():
-        yield from block.operations
-
-
-def weight_errors(package: Path, prefix: str, weights: Weights) -> dict[str, tuple[float, float]]:
-    """Map each large weight that a package stores to its squared error and its squared norm.
-
-    What is stored, in whatever form, is widened here and compared with the original, one at a
-    time. prefix: of the weights' names in the module that was converted.
-    """
-    names = {f"p_{prefix}{name}".replace(".", "_"): name for name in weights}
-    errors = {}
-    for stored, restore in _stored(package):
-        name = names.get(sub("(_to_fp16)?(_quantized|_palettized|_widened)?$", "", stored))
-        if name is None or not is_large(weights[name]):
-            continue
-        original = np.asarray(weights[name]).astype(np.float32)
-        error = restore().astype(np.float32).reshape(original.shape) - original
-        errors[name] = float(np.vdot(error, error)), float(np.vdot(original, original))
-    return errors
-
-
-def _stored(package: Path) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
-    context = TranscriptionContext(str((package / WEIGHTS).parent))
-    for operation in _operations(ct.utils.load_spec(str(package))):
-        if operation.type in RESTORE:
-
-            def restore(operation: Any = operation) -> np.ndarray:
-                values = {name: _value(each) for name, each in operation.inputs.items()}
-                values |= dict(operation.attributes)
-                read = {name: _load_value(context, value) for name, value in values.items()}
-                return RESTORE[operation.type](**read)
-
-            yield operation.outputs[0].name, restore
-
-
-def _value(argument: Any) -> Any:
-    return argument.arguments[0].value
-
-
-@torch.no_grad()
-def compare(
-    packages: Sequence[Path], stages: Sequence[Part], given: Mapping[str, torch.Tensor]
-) -> Iterator[tuple[str, str, float, float]]:
-    """Yield each output's stage, name, relative error and PSNR in dB: Core ML beside torch.
-
-    stages: what the packages were exported from, without weights; torch's have float32. given:
-    the part's inputs and factors by name. Both take what torch's earlier stages gave, so that
-    errors do not add up. The peak of the PSNR is torch's largest value.
-    """
-    values = dict(given)
-    for package, part in zip(packages, stages, strict=True):
-        answers = part.loaded().answers(values)
-        tensors = {name: values[name] for name in part.inputs}
-        tensors |= {name: values[name].half() for name in factor_names(part.slots)}
-        feeds = {
-            feature_name(name): each.numpy().astype(_dtype(each)) for name, each in tensors.items()
-        }
-        predicted = ct.models.MLModel(str(package)).predict(feeds)
-        for name, wanted in answers.items():
-            error = predicted[feature_name(name)] - wanted.numpy()
-            relative = float(np.linalg.norm(error) / np.linalg.norm(wanted))
-            psnr = 20 * np.log10(float(wanted.abs().max()) / max(np.sqrt(np.mean(error**2)), 1e-30))
-            yield part.name, name, relative, float(psnr)
-        values |= answers
+from lorarar.export.choices import one_of
+from lorarar.export.tolerances import COREML_OUTPUT
 
 
 def check(
     folder: Annotated[Path, typer.Argument(help="an exported pipeline")],
     model: Annotated[str, typer.Option(help="what it was exported from, as with to_coreml")],
 ) -> None:
-    """Compare each stage's answers with torch's; fails if one is too far off."""
+    """Compare each stage's outputs with torch's; fails if an error is more than the tolerance."""
     if sys.platform != "darwin":
         raise LorararError(f"{folder}: Core ML predicts on macOS only; run this script there")
-    pipeline = read_pipeline(folder)
+    from lorarar.export.coreml.check import compare_folder
+    from lorarar.export.source import open_model
+
+    pipeline = read_manifest(folder)
     check_files(folder, pipeline)
-    floor = FLOORS[pipeline.quantize]
+    stored_as = one_of("--quantize", pipeline.quantize, get_args(CoremlQuantize), str(folder))
     table = Table("part", "output", "relative error", "PSNR dB")
     worst = 0.0
     with open_model(model, None) as opened:
-        for name, written in pipeline.parts.items():
-            with torch.device("meta"), torch.no_grad():
-                whole = BUILDERS[name](opened, 1, pipeline.side)
-                stages = stages_of(whole) if len(written) > 1 else [whole]
-            inputs, factors = random_inputs(whole, opened)
-            packages = [folder / stage.file for stage in written]
-            for part, output, relative, psnr in compare(packages, stages, inputs | factors):
-                table.add_row(part, output, f"{relative:.1e}", f"{psnr:.1f}")
-                worst = max(worst, relative if np.isfinite(relative) else np.inf)
+        for part, output, relative, psnr in compare_folder(folder, pipeline, opened):
+            table.add_row(part, output, f"{relative:.1e}", f"{psnr:.1f}")
+            worst = max(worst, relative if isfinite(relative) else inf)
     console.print(table)
-    if worst > floor:
-        raise LorararError(f"{folder}: an error of {worst:.1e}, more than {floor:.0e}")
+    tolerance = COREML_OUTPUT[stored_as]
+    if worst > tolerance:
+        raise LorararError(f"{folder}: an error of {worst:.1e}, more than {tolerance:.0e}")
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(check)

@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from lorarar.bases import Shape
 from lorarar.errors import LorararError
-from lorarar.export.slots import SlottedUNet, example_factors, factor_names, slots_of
+from lorarar.export.factors import example_factors, factor_names
+from lorarar.export.slots import SlottedUNet, slotted_projections
 from lorarar.export.weights import Weights, folder_weights
 
-Axes = dict[
-    int, str
-]  # dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures
-ENCODERS = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
+# Dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures.
+Axes = dict[int, str]
+PART_NAMES = ("unet", "text_encoder", "text_encoder_2", "vae_decoder", "vae_encoder")
+ENCODER_CLASSES = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
 @dataclass(frozen=True)
-class Model:
+class OpenedModel:
     """A diffusers folder, whose UNet's weights may come from elsewhere.
 
     identity: of the UNet's weights, a hash or the seed that they are drawn from.
@@ -37,7 +37,10 @@ class Model:
     unet_weights: Weights
 
     def config(self, part: str) -> dict[str, Any]:
-        """Raises LorararError if the part's config.json is missing or damaged."""
+        """Read a part's config.json.
+
+        Raises LorararError if it is missing or damaged.
+        """
         path = self.folder / part / "config.json"
         try:
             return dict(json.loads(path.read_bytes()))
@@ -45,12 +48,13 @@ class Model:
             raise LorararError(f"{path}: unusable ({error}); get the model again") from error
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Part:
-    """A module that takes `inputs` in order, then, if it has slots, a list of their factors.
+    """A module that takes `inputs` in order, then a list of its projections' factors, if any.
 
-    inputs: examples by name; core: the submodule that `weights` are named for; axes: each
-    input's dynamic dimensions; constants: buffers that are no weights.
+    core: the submodule that `weights` are named for; inputs: examples by name; axes: each input's
+    dynamic dimensions, for exporters that take any; projections: those that take a LoRA's
+    factors -> (out, in); constants: buffers that are no weights.
     """
 
     name: str
@@ -59,12 +63,13 @@ class Part:
     weights: Weights
     inputs: dict[str, Tensor]
     outputs: list[str]
-    axes: dict[str, Axes]
-    slots: dict[str, Shape] = field(default_factory=dict)
+    axes: dict[str, Axes] = field(default_factory=dict)
+    projections: dict[str, Shape] = field(default_factory=dict)
     constants: dict[str, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     @property
     def prefix(self) -> str:
+        """What comes before the weights' names in `module`."""
         return f"{self.core}." if self.core else ""
 
     def load(self) -> nn.Module:
@@ -93,16 +98,16 @@ class Part:
             copy.module.get_buffer(name).copy_(torch.from_numpy(make()))
         return copy
 
-    def answers(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def run(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run a loaded part on its inputs and factors, by name; returns its outputs, by name."""
         inputs = [values[name] for name in self.inputs]
-        factors = [values[name] for name in factor_names(self.slots)]
+        factors = [values[name] for name in factor_names(self.projections)]
         given = self.module(*inputs, *([factors] if factors else []))
         given = given if isinstance(given, tuple) else (given,)
         return dict(zip(self.outputs, given, strict=True))
 
 
-def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def unet_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The UNet with its LoRA slots; side: of the latents, the model's own if 0.
 
     Raises LorararError if it is of no SDXL-class base.
@@ -111,7 +116,7 @@ def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
     if config.get("addition_embed_type") != "text_time":
         raise LorararError(f"{model.folder}: its UNet is not SDXL's; give an SDXL-class model")
     unet = UNet2DConditionModel.from_config(config).eval().requires_grad_(False)
-    slots = slots_of(unet, model.folder)
+    projections = slotted_projections(unet, model.folder)
     side = side or config["sample_size"]
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
     tokens = model.config("text_encoder")["max_position_embeddings"]
@@ -129,66 +134,86 @@ def unet_part(model: Model, batch: int = 2, side: int = 0) -> Part:
         "text_embeds": {0: "batch"},
         "time_ids": {0: "batch"},
     }
-    module, weights = SlottedUNet(unet, slots), model.unet_weights
-    return Part("unet", module, "unet", weights, inputs, ["out_sample"], axes, slots)
+    return Part(
+        name="unet",
+        module=SlottedUNet(unet, projections),
+        core="unet",
+        weights=model.unet_weights,
+        inputs=inputs,
+        outputs=["out_sample"],
+        axes=axes,
+        projections=projections,
+    )
 
 
-def encoder_part(name: str, model: Model, batch: int = 2, side: int = 0) -> Part:
+def encoder_part(name: str, model: OpenedModel, batch: int = 2) -> Part:
     """A text encoder; gives every hidden state, as SDXL reads the last but one."""
     config = CLIPTextConfig(**model.config(name))
     config.dtype = torch.float32
-    encoder = ENCODERS[name](config).eval().requires_grad_(False)
-    answers = ("last_hidden_state", "pooler_output")  # diffusers takes what is pooled and first
+    encoder = ENCODER_CLASSES[name](config).eval().requires_grad_(False)
+    outputs = ("last_hidden_state", "pooler_output")  # diffusers takes what is pooled and first
     if name == "text_encoder_2":
-        answers = ("text_embeds", "last_hidden_state")
+        outputs = ("text_embeds", "last_hidden_state")
     hidden = [f"hidden_states.{index}" for index in range(config.num_hidden_layers)]
     tokens = config.max_position_embeddings
     return Part(
-        name,
-        _Encoder(encoder, answers),
-        "encoder",
-        folder_weights(model.folder / name),
-        {"input_ids": torch.zeros(batch, tokens, dtype=torch.int64)},
-        [*answers, *hidden],
-        {"input_ids": {0: "batch"}},
+        name=name,
+        module=_Encoder(encoder, outputs),
+        core="encoder",
+        weights=folder_weights(model.folder / name),
+        inputs={"input_ids": torch.zeros(batch, tokens, dtype=torch.int64)},
+        outputs=[*outputs, *hidden],
+        axes={"input_ids": {0: "batch"}},
         constants={"encoder.text_model.embeddings.position_ids": lambda: np.arange(tokens)[None]},
     )
 
 
-def decoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def decoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The VAE's decoder, from latents that are divided by the scaling factor already."""
     vae = _vae(model)
     side = side or model.config("unet")["sample_size"]
-    inputs = {"latent_sample": torch.zeros(batch, vae.config.latent_channels, side, side)}
-    axes: dict[str, Axes] = {"latent_sample": {0: "batch", 2: "height", 3: "width"}}
-    weights = folder_weights(model.folder / "vae")
-    return Part("vae_decoder", _Decoder(vae), "", weights, inputs, ["sample"], axes)
+    return Part(
+        name="vae_decoder",
+        module=_Decoder(vae),
+        core="",
+        weights=folder_weights(model.folder / "vae"),
+        inputs={"latent_sample": torch.zeros(batch, vae.config.latent_channels, side, side)},
+        outputs=["sample"],
+        axes={"latent_sample": {0: "batch", 2: "height", 3: "width"}},
+    )
 
 
-def vae_encoder_part(model: Model, batch: int = 2, side: int = 0) -> Part:
+def vae_encoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """The VAE's encoder; gives mean and log variance, side by side in the channels."""
     vae = _vae(model)
     side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
-    inputs = {"sample": torch.zeros(batch, vae.config.in_channels, side, side)}
-    axes: dict[str, Axes] = {"sample": {0: "batch", 2: "rows", 3: "columns"}}
-    weights = folder_weights(model.folder / "vae")
-    return Part("vae_encoder", _VaeEncoder(vae), "", weights, inputs, ["latent_parameters"], axes)
+    return Part(
+        name="vae_encoder",
+        module=_VaeEncoder(vae),
+        core="",
+        weights=folder_weights(model.folder / "vae"),
+        inputs={"sample": torch.zeros(batch, vae.config.in_channels, side, side)},
+        outputs=["latent_parameters"],
+        axes={"sample": {0: "batch", 2: "rows", 3: "columns"}},
+    )
 
 
-BUILDERS: dict[str, Callable[..., Part]] = {
-    "unet": unet_part,
-    "text_encoder": partial(encoder_part, "text_encoder"),
-    "text_encoder_2": partial(encoder_part, "text_encoder_2"),
-    "vae_decoder": decoder_part,
-    "vae_encoder": vae_encoder_part,
-}
+def build_part(name: str, model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
+    """Build the part of this name, one of PART_NAMES; side: of the latents, the model's own if 0.
+
+    Raises LorararError as `unet_part` does, or if a configuration or weights are missing.
+    """
+    if name in ENCODER_CLASSES:
+        return encoder_part(name, model, batch)
+    builders = {"unet": unet_part, "vae_decoder": decoder_part, "vae_encoder": vae_encoder_part}
+    return builders[name](model, batch, side)
 
 
-def random_inputs(part: Part, model: Model) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def random_inputs(part: Part, model: OpenedModel) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Draw a part's inputs and small LoRA factors for checking it; seeded."""
     generator = torch.Generator().manual_seed(1)
 
-    def drawn(shape: Any) -> Tensor:
+    def drawn(shape: torch.Size) -> Tensor:
         return torch.randn(shape, generator=generator)
 
     inputs = {name: drawn(example.shape) for name, example in part.inputs.items()}
@@ -199,30 +224,31 @@ def random_inputs(part: Part, model: Model) -> tuple[dict[str, Tensor], dict[str
         words = model.config(part.name)["vocab_size"]
         shape = inputs["input_ids"].shape
         inputs["input_ids"] = torch.randint(words, shape, generator=generator)
-    names = factor_names(part.slots)
-    examples = example_factors(part.slots, torch.float32)
+    names = factor_names(part.projections)
+    examples = example_factors(part.projections, torch.float32)
     factors = {
         name: drawn(example.shape) * 0.05 for name, example in zip(names, examples, strict=True)
     }
     return inputs, factors
 
 
-def pixels_per_latent(model: Model) -> int:
+def pixels_per_latent(model: OpenedModel) -> int:
+    """How many pixels of a picture, to each side, one latent stands for."""
     return int(2 ** (len(model.config("vae")["block_out_channels"]) - 1))
 
 
-def _vae(model: Model) -> Any:
+def _vae(model: OpenedModel) -> Any:
     return AutoencoderKL.from_config(model.config("vae")).eval().requires_grad_(False)
 
 
 class _Encoder(nn.Module):
-    def __init__(self, encoder: nn.Module, answers: tuple[str, str]):
+    def __init__(self, encoder: nn.Module, outputs: tuple[str, str]):
         super().__init__()
-        self.encoder, self.answers = encoder, answers
+        self.encoder, self.outputs = encoder, outputs
 
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
-        answer = self.encoder(input_ids, output_hidden_states=True)
-        return *(answer[name] for name in self.answers), *answer.hidden_states[:-1]
+        found = self.encoder(input_ids, output_hidden_states=True)
+        return *(found[name] for name in self.outputs), *found.hidden_states[:-1]
 
 
 class _Decoder(nn.Module):

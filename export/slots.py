@@ -1,33 +1,53 @@
-"""LoRA slots: the attention projections of a UNet take a LoRA's factors at run time."""
+"""LoRA slots: a UNet's projections give W x + up @ (down @ x), the factors being inputs.
 
-from collections.abc import Iterator, Sequence
+Two forms, for what the exporters can take:
+
+- `SlottedUNet` leaves its layers as they are, so that `onnx.stored.store` may replace them by
+  stored ones, and adds to what they give what `diffusion.projections.added_by_lora` computes, as
+  `diffusion.two_loras` does for training; for a batch of any size;
+- `SlottedLinear` is the layer itself: ExecuTorch would take all that a Linear calls for parts of
+  it, so it may have no hook. For a batch of 1, with its own arithmetic: XNNPACK takes products of
+  two activations as bmm only.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from lorarar.bases import BASES, SHAPES, Shape, base_of
+from lorarar.diffusion.projections import added_by_lora, attention_projections
 from lorarar.errors import LorararError
-from lorarar.pipeline_format import seat_inputs
 
-EXAMPLE_RANK = 3
-LARGEST_RANK = 512
+
+class GivenFactors:
+    """The factors (down, up) by projection during a call.
+
+    A plain dictionary would be copied by torch.export; a module's inside would be traced.
+    """
+
+    by_projection: dict[str, tuple[Tensor, Tensor]]
+
+    def take(self, projections: Iterable[str], factors: Sequence[Tensor]) -> None:
+        """factors: down (rank, in), then up (out, rank), of each projection in turn."""
+        pairs = zip(factors[::2], factors[1::2], strict=True)
+        self.by_projection = dict(zip(projections, pairs, strict=True))
 
 
 class SlottedUNet(nn.Module):
-    """Each attention projection gives W x + up @ (down @ x), its factors being inputs.
+    """A UNet with slots on its attention projections, for a batch of any size.
 
-    The inputs are named and shaped as in a canonical LoRA file, `unet.<layer>.lora_A.weight`
-    (rank, in) and `.lora_B.weight` (out, rank), with alpha and the coefficients m folded in.
+    Its inputs are the UNet's, then the factors of all slots, shaped as in a canonical LoRA file,
+    with alpha and the coefficients m folded in.
     """
 
-    def __init__(self, unet: nn.Module, slots: dict[str, Shape]):
+    def __init__(self, unet: nn.Module, projections: Iterable[str]):
         super().__init__()
         self.unet = unet
-        self.given = _Given()
-        self.layers = list(slots)
-        for name in slots:
-            unet.get_submodule(name).register_forward_hook(partial(self.given.add_lora, name))
+        self.projections = list(projections)
+        self.given = GivenFactors()
 
     def forward(
         self,
@@ -38,74 +58,48 @@ class SlottedUNet(nn.Module):
         time_ids: Tensor,
         factors: list[Tensor],
     ) -> Tensor:
-        pairs = zip(factors[::2], factors[1::2], strict=True)
-        self.given.factors = dict(zip(self.layers, pairs, strict=True))
+        self.given.take(self.projections, factors)
         about = {"text_embeds": text_embeds, "time_ids": time_ids}
-        return self.unet(
-            sample, timestep, encoder_hidden_states, added_cond_kwargs=about, return_dict=False
-        )[0]
+        with ExitStack() as hooks:
+            for name in self.projections:
+                layer = self.unet.get_submodule(name)
+                hooks.enter_context(layer.register_forward_hook(partial(self._add_lora, name)))
+            output: Tensor = self.unet(
+                sample, timestep, encoder_hidden_states, added_cond_kwargs=about, return_dict=False
+            )[0]
+        return output
 
-
-class _Given:
-    """What the slots hold during a call; no module, so that tracing does not look inside."""
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-
-    def add_lora(
+    def _add_lora(
         self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
     ) -> Tensor:
-        down, up = (factor.to(output.dtype).transpose(0, 1) for factor in self.factors[name])
-        return output + inputs[0] @ down @ up
+        return output + added_by_lora(inputs[0], *self.given.by_projection[name])
 
 
-def slots_of(unet: nn.Module, source: object) -> dict[str, Shape]:
-    """Map the attention projections of a diffusers UNet to their shapes (out, in).
+class SlottedLinear(nn.Linear):
+    """A projection with a slot, whose factors are in `given` during a call, for a batch of 1."""
+
+    def __init__(self, layer: nn.Linear, name: str, given: GivenFactors):
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, "meta")
+        self.weight, self.bias = layer.weight, layer.bias
+        self.name, self.given = name, given
+
+    def forward(self, input: Tensor) -> Tensor:
+        down, up = (
+            factor.to(input.dtype).reshape(1, *factor.shape).mT
+            for factor in self.given.by_projection[self.name]
+        )
+        return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
+
+
+def slotted_projections(unet: nn.Module, source: object) -> dict[str, Shape]:
+    """Map a diffusers UNet's attention projections, without "unet.", to their shapes (out, in).
 
     Raises LorararError if these are of no SDXL-class base.
     """
-    found: dict[str, Shape] = {
-        name: (layer.out_features, layer.in_features)
-        for name, layer in unet.named_modules()
-        if ".attn" in name and isinstance(layer, nn.Linear)
-    }
+    found = attention_projections(unet)
     base = base_of(found)
     if base is None or len(found) != len(SHAPES[base]):
         raise LorararError(
             f"{source}: its UNet's attention layers fit no SDXL-class base ({', '.join(BASES)})"
         )
     return found
-
-
-def factor_names(slots: dict[str, Shape]) -> Iterator[str]:
-    for name in slots:
-        down, up, _ = seat_inputs(name)
-        yield from (down, up)
-
-
-def rank_axis(factor: str) -> int:
-    return 0 if ".lora_A." in factor else 1
-
-
-def example_factors(slots: dict[str, Shape], dtype: torch.dtype) -> list[Tensor]:
-    return [
-        torch.zeros(shape, dtype=dtype)
-        for out, width in slots.values()
-        for shape in ((EXAMPLE_RANK, width), (out, EXAMPLE_RANK))
-    ]
-
-
-def trace_slotted(
-    module: nn.Module, inputs: Sequence[Tensor], slots: dict[str, Shape], dtype: torch.dtype
-) -> torch.export.ExportedProgram:
-    """Trace a module that takes `inputs`, of fixed sizes, then, if it has slots, their factors.
-
-    Factors have this dtype and one rank, from 1 to LARGEST_RANK.
-    """
-    factors = example_factors(slots, dtype)
-    shapes = torch.export.ShapesCollection()
-    rank = torch.export.Dim("rank", min=1, max=LARGEST_RANK)
-    for name, factor in zip(factor_names(slots), factors, strict=True):
-        shapes[factor] = {rank_axis(name): rank}
-    arguments = (*inputs, factors) if slots else (*inputs,)
-    ranks = shapes.dynamic_shapes(module, arguments)
-    return torch.export.export(module, arguments, dynamic_shapes=ranks, strict=False)

@@ -13,17 +13,17 @@ from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
 
 from lorarar import embedded
 from lorarar.bases import BASES, unet_config
+from lorarar.diffusion.standin import standin_rest
 from lorarar.errors import LorararError
-from lorarar.export.parts import Model
+from lorarar.export.parts import OpenedModel
 from lorarar.export.weights import folder_weights, random_weights
 from lorarar.files import sha256
-from lorarar.standin_model import standin_rest
 
 SEED = 0
 
 
 @contextmanager
-def open_model(name: str | None, random_base: str | None) -> Iterator[Model]:
+def open_model(name: str | None, random_base: str | None) -> Iterator[OpenedModel]:
     """Find a model's configurations and map its weights.
 
     name: a diffusers folder or hub id; "mini" is the embedded model. random_base: seeded weights
@@ -55,7 +55,7 @@ def _folder(name: str) -> Path:
         ) from error
 
 
-def _stored_model(folder: Path) -> Model:
+def _stored_model(folder: Path) -> OpenedModel:
     index = folder / "model_index.json"
     try:
         kind = json.loads(index.read_bytes())["_class_name"]
@@ -69,10 +69,10 @@ def _stored_model(folder: Path) -> Model:
     digest = hashlib.sha256()
     for file in sorted((folder / "unet").glob("*.safetensors")):
         digest.update(sha256(file).encode())
-    return Model(folder, digest.hexdigest(), weights)
+    return OpenedModel(folder, digest.hexdigest(), weights)
 
 
-def _random_model(base: str, folder: Path) -> Model:
+def _random_model(base: str, folder: Path) -> OpenedModel:
     if base not in BASES:
         raise LorararError(f"base '{base}' is unknown; use one of {', '.join(BASES)}")
     config = unet_config(BASES[base])
@@ -84,4 +84,4 @@ def _random_model(base: str, folder: Path) -> Model:
     rest.scheduler.save_pretrained(folder / "scheduler")
     for part in ("tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "vae"):
         getattr(rest, part).save_pretrained(folder / part)
-    return Model(folder, f"random {base}, seed {SEED}", random_weights(unet, SEED))
+    return OpenedModel(folder, f"random {base}, seed {SEED}", random_weights(unet, SEED))

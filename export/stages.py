@@ -5,7 +5,7 @@ that gave it ("down_blocks.1.attentions.0"), so a runtime that keeps arrays by n
 after another. Two more values have names: "emb", of time and pooled text, and "out_sample".
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from lorarar.bases import Shape
 from lorarar.errors import LorararError
+from lorarar.export.factors import example_factors
 from lorarar.export.parts import Part
-from lorarar.export.slots import example_factors
+from lorarar.export.slots import GivenFactors, SlottedLinear
 from lorarar.export.weights import Weights
 
 TEXT = "encoder_hidden_states"
@@ -30,22 +31,22 @@ def stages_of(whole: Part, attend: Callable[..., Tensor] | None = None) -> list[
     attend: a diffusers attention processor, their own if None.
     """
     slotted: Any = whole.module
-    bare = UNet2DConditionModel.from_config(slotted.unet.config)  # without the slots' hooks
-    bare.eval().requires_grad_(False)
+    # One of its own, as the stages change its layers.
+    unet = UNet2DConditionModel.from_config(slotted.unet.config).eval().requires_grad_(False)
     if attend:
-        bare.set_attn_processor(attend)
-    return unet_stages(bare, whole.weights, whole.inputs, whole.slots)
+        unet.set_attn_processor(attend)
+    return unet_stages(unet, whole.weights, whole.inputs, whole.projections)
 
 
 def unet_stages(
-    unet: Any, weights: Weights, inputs: Mapping[str, Tensor], slots: Mapping[str, Shape]
+    unet: Any, weights: Weights, inputs: Mapping[str, Tensor], projections: Mapping[str, Shape]
 ) -> list[Part]:
     """Cut a diffusers UNet: its embeddings, each resnet with its attention, the middle, the end.
 
     unet: an SDXL-class UNet2DConditionModel, perhaps on the meta device; the stages share its
     layers. weights: by the UNet's names. inputs: examples of a batch of 1, named as those of
-    `parts.unet_part`. slots: attention projections -> (out, in); each stage takes the factors of
-    its own, shaped as in a canonical LoRA file.
+    `parts.unet_part`. projections: of attention -> (out, in); each stage takes the factors of its
+    own, shaped as in a canonical LoRA file.
 
     Raises LorararError if the latents' side is no multiple of what the UNet shrinks it by.
     """
@@ -54,18 +55,28 @@ def unet_stages(
         raise LorararError(f"--side {side}: this UNet's latents need a multiple of {factor}")
     values = dict(inputs)
     stages = []
-    for name, module, takes, gives in _modules(unet, slots):
-        own = {layer: slots[layer] for layer in module.slots}
+    for stage, module, takes, gives in _modules(unet, projections):
+        own = {name: projections[name] for name in module.projections}
         factors = [zeros.to(unet.device) for zeros in example_factors(own, torch.float32)]
         examples = {value: values[value] for value in takes}
         with torch.no_grad():
             given = module(*examples.values(), *([factors] if own else []))
         values |= zip(gives, given, strict=True)
-        stages.append(Part(f"unet.{name}", module, "", weights, examples, gives, {}, own))
+        stages.append(
+            Part(
+                name=f"unet.{stage}",
+                module=module,
+                core="",
+                weights=weights,
+                inputs=examples,
+                outputs=gives,
+                projections=own,
+            )
+        )
     return stages
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stretch:
     """Layers that run in order on `hidden`, to which `skip` is joined first.
 
@@ -74,17 +85,20 @@ class Stretch:
 
     name: str
     hidden: str
-    skip: str | None
     layers: list[str]
     gives: dict[str, str]
+    skip: str | None = None
 
 
-def _modules(unet: Any, slots: Mapping[str, Shape]) -> Iterator[tuple[str, Any, list, list]]:
-    embed = Embed(unet)
+def _modules(
+    unet: Any, projections: Collection[str]
+) -> Iterator[tuple[str, Any, list[str], list[str]]]:
+    embed = Embeddings(unet)
     yield "embed", embed, ["sample", "timestep", "text_embeds", "time_ids"], ["conv_in", "emb"]
     for stretch in _stretches(unet):
-        module = Run(unet, stretch, slots)
-        sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": stretch.skip}
+        module = StretchOfUNet(unet, stretch, projections)
+        skip = stretch.skip or stretch.hidden
+        sources = {"hidden": stretch.hidden, "emb": "emb", "text": TEXT, "skip": skip}
         takes = [sources[name] for name in module.takes]
         yield stretch.name, module, takes, list(stretch.gives.values())
 
@@ -94,22 +108,34 @@ def _stretches(unet: Any) -> Iterator[Stretch]:
     for index, block in enumerate(unet.down_blocks):
         for name, layers, sampler in _pairs(f"down_blocks.{index}", block, "downsamplers"):
             kept = [layers[-1], *sampler]
-            yield Stretch(name, hidden, None, layers + sampler, {layer: layer for layer in kept})
+            yield Stretch(
+                name=name,
+                hidden=hidden,
+                layers=layers + sampler,
+                gives={layer: layer for layer in kept},
+            )
             skips += kept
             hidden = skips[-1]
     if unet.mid_block is not None:
         layers = ["mid_block.resnets.0"]
         if len(unet.mid_block.resnets) > 1:
             layers += ["mid_block.attentions.0", "mid_block.resnets.1"]
-        yield Stretch("mid_block", hidden, None, layers, {layers[-1]: layers[-1]})
-        hidden = layers[-1]
+        last = layers[-1]
+        yield Stretch(name="mid_block", hidden=hidden, layers=layers, gives={last: last})
+        hidden = last
     for index, block in enumerate(unet.up_blocks):
         for name, layers, sampler in _pairs(f"up_blocks.{index}", block, "upsamplers"):
             last = [*layers, *sampler][-1]
-            yield Stretch(name, hidden, skips.pop(), layers + sampler, {last: last})
+            yield Stretch(
+                name=name,
+                hidden=hidden,
+                skip=skips.pop(),
+                layers=layers + sampler,
+                gives={last: last},
+            )
             hidden = last
     end = ["conv_norm_out", "conv_act", "conv_out"]
-    yield Stretch("end", hidden, None, end, {"conv_out": "out_sample"})
+    yield Stretch(name="end", hidden=hidden, layers=end, gives={"conv_out": "out_sample"})
 
 
 def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str], list[str]]]:
@@ -121,10 +147,10 @@ def _pairs(name: str, block: Any, samplers: str) -> Iterator[tuple[str, list[str
         yield f"{name}.{index}", [f"{name}.{kind}.{index}" for kind in kinds], sampler
 
 
-class Embed(nn.Module):
+class Embeddings(nn.Module):
     """The latents' first convolution, and "emb", (1, time width)."""
 
-    slots: tuple[str, ...] = ()
+    projections: tuple[str, ...] = ()
 
     def __init__(self, unet: Any):
         super().__init__()
@@ -140,14 +166,14 @@ class Embed(nn.Module):
         return self.conv_in(sample), self.time_embedding(self.time_proj(timestep)) + pooled
 
 
-class Run(nn.Module):
+class StretchOfUNet(nn.Module):
     """A stretch of the UNet. takes: which of hidden, emb, text and skip come, in this order; a
-    list of its slots' factors follows, if it has slots."""
+    list of its projections' factors follows, if it has any."""
 
-    def __init__(self, unet: Any, stretch: Stretch, slots: Mapping[str, Shape]):
+    def __init__(self, unet: Any, stretch: Stretch, projections: Collection[str]):
         super().__init__()
         self.stretch = stretch
-        self.given = _Given()
+        self.given = GivenFactors()
         for layer in stretch.layers:
             _graft(self, layer, unet.get_submodule(layer))
         kinds = {type(self.get_submodule(layer)) for layer in stretch.layers}
@@ -155,17 +181,15 @@ class Run(nn.Module):
         needs["skip"] = stretch.skip not in (None, stretch.hidden)  # equal without a mid block
         self.takes = ["hidden", *(name for name, needed in needs.items() if needed)]
         owners = tuple(f"{layer}." for layer in stretch.layers)
-        self.slots = [slot for slot in slots if slot.startswith(owners)]
-        for slot in self.slots:
-            projection: Any = self.get_submodule(slot)
-            self.set_submodule(slot, _Slot(projection, slot, self.given))
+        self.projections = [name for name in projections if name.startswith(owners)]
+        for name in self.projections:
+            projection: Any = self.get_submodule(name)
+            self.set_submodule(name, SlottedLinear(projection, name, self.given))
 
     def forward(self, *arguments: Any) -> tuple[Tensor, ...]:
         values = dict(zip(self.takes, arguments, strict=False))
-        if self.slots:
-            factors = arguments[-1]
-            pairs = zip(factors[::2], factors[1::2], strict=True)
-            self.given.factors = dict(zip(self.slots, pairs, strict=True))
+        if self.projections:
+            self.given.take(self.projections, arguments[-1])
         hidden = values["hidden"]
         if self.stretch.skip is not None:
             hidden = torch.cat([hidden, values.get("skip", hidden)], 1)
@@ -181,32 +205,6 @@ class Run(nn.Module):
             if layer in self.stretch.gives:
                 kept.append(hidden)
         return tuple(kept)
-
-
-class _Given:
-    """The factors by slot, during a call; a plain dictionary would be copied by torch.export."""
-
-    factors: dict[str, tuple[Tensor, Tensor]]
-
-
-class _Slot(nn.Linear):
-    """A projection with its LoRA, whose factors are in `given` during a call.
-
-    No hook on the layer: ExecuTorch would take all that a Linear calls for parts of it. And
-    products in batches of one: XNNPACK takes those of two activations as bmm only.
-    """
-
-    def __init__(self, layer: nn.Linear, name: str, given: _Given):
-        super().__init__(layer.in_features, layer.out_features, layer.bias is not None, "meta")
-        self.weight, self.bias = layer.weight, layer.bias
-        self.name, self.given = name, given
-
-    def forward(self, input: Tensor) -> Tensor:
-        down, up = (
-            factor.to(input.dtype).reshape(1, *factor.shape).mT
-            for factor in self.given.factors[self.name]
-        )
-        return super().forward(input) + torch.bmm(torch.bmm(input, down), up)
 
 
 def _graft(root: nn.Module, path: str, layer: nn.Module) -> None:

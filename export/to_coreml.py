@@ -1,140 +1,46 @@
-"""Export to Core ML: a whole pipeline with --model (see `coreml_pipeline`), else the hypernetwork,
-as one .mlpackage with a function per form and width.
+"""Export to Core ML: a whole pipeline with --model, else the hypernetwork alone."""
 
-Core ML predicts on macOS only. Elsewhere the package is converted and its spec checked, and the
-tool says so; nothing here has been predicted with on macOS yet.
-"""
+from typing import get_args
 
-import logging
-import shutil
-import sys
-import tempfile
-import time
-import warnings
-from pathlib import Path
-
-import coremltools as ct
-import numpy as np
 import typer
-from coremltools.models.utils import MultiFunctionDescriptor, rename_feature, save_multifunction
 
-from lorarar.command import run_script
-from lorarar.errors import LorararError
-from lorarar.export import command
-from lorarar.export.artefact import ExportReport, GraphReport, size_in_megabytes, verify
-from lorarar.export.hypernet_module import LARGEST_RANK, export_graph
-from lorarar.files import refuse_existing, write_folder_atomically
-from lorarar.hypernet import Hypernet
-from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import coreml
-
-TARGET = ct.target.iOS18  # the first with several functions in a package; macOS 15
-PRECISION = {"fp32": ct.precision.FLOAT32, "fp16": ct.precision.FLOAT16}
-NOT_RUN = "spec checked; not run, as Core ML predicts on macOS only"
-
-
-def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
-) -> ExportReport:
-    """Write an .mlpackage for iOS 18 / macOS 15 or later, and check its spec.
-
-    dtype: "fp32" or "fp16"; the latter computes in float16 too, as Core ML's engines do.
-
-    Raises LorararError if `path` exists (without `force`), cannot be written, if the dtype is
-    int8 (coremltools 9 converts no int8 inputs from torch, whatever the target), or if the spec
-    is not as wanted.
-    """
-    started = time.perf_counter()
-    refuse_existing(path, force)
-    manifest = Manifest.of(hypernet, dtype)
-    if dtype == "int8":
-        raise LorararError(
-            f"{path}: coremltools converts no int8 inputs from torch; use --dtype fp16"
-        )
-    with tempfile.TemporaryDirectory() as folder:
-        package = _package(hypernet, manifest, Path(folder))
-        check_spec(ct.utils.load_spec(str(package)), manifest, path)
-        graphs: list[GraphReport] = []
-        if sys.platform == "darwin":
-            graphs = verify(coreml.load(package, 1)[1], hypernet, manifest, path)
-        write_folder_atomically(
-            path, lambda target: shutil.copytree(package, target, dirs_exist_ok=True), force
-        )
-    seconds = time.perf_counter() - started
-    return ExportReport(path, size_in_megabytes(path), seconds, graphs, "" if graphs else NOT_RUN)
-
-
-def check_spec(spec, manifest: Manifest, path: Path) -> None:
-    """Raise LorararError unless each function has its inputs, their ranges and its output."""
-    functions = {function.name: function for function in spec.description.functions}
-    if functions.keys() != manifest.graphs().keys():
-        raise LorararError(f"{path}: functions {sorted(functions)} instead of the manifest's")
-    for name, (form, _) in manifest.graphs().items():
-        found = [value.name for value in functions[name].input]
-        wanted = list(manifest.inputs(form))
-        outputs = [value.name for value in functions[name].output]
-        if found != wanted or outputs != ["m"]:
-            raise LorararError(f"{path}: '{name}' takes {found}, gives {outputs}, not {wanted}, m")
-        if form != "full":
-            ranks = functions[name].input[0].type.multiArrayType.shapeRange.sizeRanges[1]
-            if (ranks.lowerBound, ranks.upperBound) != (1, LARGEST_RANK):
-                raise LorararError(f"{path}: '{name}' has a fixed rank")
-
-
-def _package(hypernet: Hypernet, manifest: Manifest, folder: Path) -> Path:
-    """Write a package with every function and the manifest, and return its path."""
-    functions = MultiFunctionDescriptor()
-    for name in manifest.graphs():
-        _convert(hypernet, name, manifest).save(str(folder / f"{name}.mlpackage"))
-        functions.add_function(str(folder / f"{name}.mlpackage"), "main", name)
-    functions.default_function_name = next(iter(manifest.graphs()))
-    save_multifunction(functions, str(folder / "all.mlpackage"))
-    package = ct.models.MLModel(str(folder / "all.mlpackage"), skip_model_load=True)
-    package.user_defined_metadata["manifest"] = manifest.to_json()
-    package.save(str(folder / "merger.mlpackage"))
-    return folder / "merger.mlpackage"
-
-
-def _convert(hypernet: Hypernet, name: str, manifest: Manifest) -> ct.models.MLModel:
-    form, _ = manifest.graphs()[name]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = ct.convert(
-            export_graph(hypernet, name, manifest).run_decompositions({}),
-            outputs=[ct.TensorType(name="m", dtype=np.float32)],
-            minimum_deployment_target=TARGET,
-            compute_precision=PRECISION[manifest.dtype],
-            skip_model_load=True,
-        )
-    spec = model.get_spec()
-    for index, part in enumerate(manifest.inputs(form)):
-        rename_feature(spec, f"inputs_{index}", part)
-    return ct.models.MLModel(spec, weights_dir=model.weights_dir, skip_model_load=True)
-
-
-QUANTIZE = "fp16"
-FORMAT = command.Format(
-    export_hypernet, "merger.mlpackage", "fp16", "lorarar.export.coreml_pipeline"
-)
+from lorarar.artefacts.formats import FORMATS, CoremlQuantize
+from lorarar.command import Force, run_script
+from lorarar.export import options
+from lorarar.export.choices import one_of
 
 
 def main(
     context: typer.Context,
-    model: command.ModelName = None,
-    random_weights: command.RandomWeights = None,
-    quantize: command.Quantize = QUANTIZE,
-    side: command.Side = 0,
-    hypernet: command.HypernetPath = None,
-    output: command.Output = None,
-    dtype: command.Dtype = "fp32",
-    force: command.Force = False,
+    model: options.ModelName = None,
+    random_weights: options.RandomWeights = None,
+    quantize: options.QuantizeOption = FORMATS["coreml"].quantize,
+    side: options.LatentSide = 0,
+    hypernet: options.OptionalHypernet = None,
+    output: options.OptionalOutput = None,
+    dtype: options.MergerDtype = "fp32",
+    force: Force = False,
 ) -> None:
     """Export a model with LoRA slots (fp16, int8, palette6, palette4), or a hypernetwork."""
-    command.export(
-        context, FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, side=side
-    )
+    if not options.wants_pipeline(context, model, random_weights):
+        options.export_hypernet_alone("coreml", hypernet, output, dtype, force)
+        return
+    from lorarar.export.coreml.pipeline import export_pipeline
+    from lorarar.export.folder import show_pipeline
+    from lorarar.export.source import open_model
+
+    loaded = options.hypernet_beside(model, hypernet)
+    with open_model(model, random_weights) as opened:
+        report = export_pipeline(
+            opened,
+            output or options.FOLDER,
+            one_of("--quantize", quantize, get_args(CoremlQuantize), "Core ML"),
+            hypernet=loaded,
+            force=force,
+            side=side,
+        )
+    show_pipeline(report)
 
 
 if __name__ == "__main__":
-    logging.disable(logging.WARNING)
     run_script(main)

@@ -1,111 +1,49 @@
-"""Export to ONNX: a whole pipeline with --model (see `onnx_pipeline`), else the hypernetwork.
+"""Export to ONNX: a whole pipeline with --model, else the hypernetwork alone."""
 
-The hypernetwork's forms and widths are all in one file, for one session. Each input is an
-overridable initializer that is empty by default, so that a run feeds the inputs of one graph only
-and asks for its output `<form>_<width>.m`.
-"""
+from typing import Annotated, get_args
 
-import logging
-import tempfile
-import time
-import warnings
-from pathlib import Path
-from typing import Annotated
-
-import onnx
-import torch
 import typer
-from onnx import ModelProto, TensorProto, helper
 
-from lorarar.command import run_script
-from lorarar.export import command
-from lorarar.export.artefact import ExportReport, size_in_megabytes, verify
-from lorarar.export.hypernet_module import export_all_graphs
-from lorarar.files import refuse_existing, write_atomically
-from lorarar.hypernet import Hypernet
-from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import onnxruntime
-
-
-def export_hypernet(
-    hypernet: Hypernet, path: Path, dtype: str = "fp32", force: bool = False
-) -> ExportReport:
-    """Write an .onnx file, after running every graph in ONNX Runtime against numpy.
-
-    dtype: "fp32", "fp16" or "int8"; see `lorarar.merger_format.Manifest`.
-
-    Raises LorararError if `path` exists (without `force`), cannot be written, or if a graph
-    differs from numpy.
-    """
-    started = time.perf_counter()
-    refuse_existing(path, force)
-    manifest = Manifest.of(hypernet, dtype)
-    model = _model(hypernet, manifest)
-    onnx.checker.check_model(model, full_check=True)
-    with tempfile.TemporaryDirectory() as folder:
-        draft = Path(folder) / "draft.onnx"
-        onnx.save(model, draft)
-        reports = verify(onnxruntime.load(draft, 1)[1], hypernet, manifest, path)
-    write_atomically(path, lambda file: file.write(model.SerializeToString()), force)
-    return ExportReport(path, size_in_megabytes(path), time.perf_counter() - started, reports)
-
-
-def _model(hypernet: Hypernet, manifest: Manifest) -> ModelProto:
-    graphs = manifest.graphs()
-    inputs = [
-        f"{name}.{part}" for name, (form, _) in graphs.items() for part in manifest.inputs(form)
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            export_all_graphs(hypernet, manifest),
-            dynamo=True,
-            verbose=False,
-            optimize=False,  # it would fold int8 weights into float32
-            input_names=inputs,
-            output_names=[f"{name}.m" for name in graphs],
-        )
-    assert program is not None  # the exporter's result without a file name
-    model = program.model_proto
-    model.graph.initializer.extend(_empty(value) for value in model.graph.input)
-    for node in model.graph.node:
-        node.ClearField("metadata_props")  # the exporter's stack traces, with this machine's paths
-    helper.set_model_props(model, {"manifest": manifest.to_json()})
-    return model
-
-
-def _empty(value: onnx.ValueInfoProto) -> TensorProto:
-    kind = value.type.tensor_type
-    shape = [dimension.dim_value for dimension in kind.shape.dim]  # 0 where dynamic
-    if 0 not in shape:  # int8 scales have no dynamic dimension
-        return helper.make_tensor(value.name, kind.elem_type, shape, [0.0] * shape[0])
-    return helper.make_tensor(value.name, kind.elem_type, shape, [])
-
-
-QUANTIZE = "int8"
-FORMAT = command.Format(export_hypernet, "merger.onnx", "fp16", "lorarar.export.onnx_pipeline")
+from lorarar.artefacts.formats import FORMATS, OnnxQuantize
+from lorarar.command import Force, run_script
+from lorarar.export import options
+from lorarar.export.choices import one_of
 
 
 def main(
     context: typer.Context,
-    model: command.ModelName = None,
-    random_weights: command.RandomWeights = None,
-    quantize: command.Quantize = QUANTIZE,
+    model: options.ModelName = None,
+    random_weights: options.RandomWeights = None,
+    quantize: options.QuantizeOption = FORMATS["onnx"].quantize,
     psnr: Annotated[
         float | None,
         typer.Option(help="widen the most sensitive layers until every image reaches these dB"),
     ] = None,
-    hypernet: command.HypernetPath = None,
-    output: command.Output = None,
-    dtype: command.Dtype = "fp32",
-    force: command.Force = False,
+    hypernet: options.OptionalHypernet = None,
+    output: options.OptionalOutput = None,
+    dtype: options.MergerDtype = "fp32",
+    force: Force = False,
 ) -> None:
     """Export a model with LoRA slots (none, fp16, int8, int4), or a hypernetwork, to ONNX."""
-    command.export(
-        context, FORMAT, model, random_weights, quantize, hypernet, output, dtype, force, psnr=psnr
-    )
+    if not options.wants_pipeline(context, model, random_weights):
+        options.export_hypernet_alone("onnx", hypernet, output, dtype, force)
+        return
+    from lorarar.export.folder import show_pipeline
+    from lorarar.export.onnx.pipeline import export_pipeline
+    from lorarar.export.source import open_model
+
+    loaded = options.hypernet_beside(model, hypernet)
+    with open_model(model, random_weights) as opened:
+        report = export_pipeline(
+            opened,
+            output or options.FOLDER,
+            one_of("--quantize", quantize, get_args(OnnxQuantize), "ONNX"),
+            hypernet=loaded,
+            force=force,
+            psnr=psnr,
+        )
+    show_pipeline(report)
 
 
 if __name__ == "__main__":
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     run_script(main)

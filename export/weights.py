@@ -5,9 +5,9 @@ import zlib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from torch import nn
 
 from lorarar.errors import LorararError
 from lorarar.files import Array, Deferred, read_safetensors
@@ -45,7 +45,7 @@ def _sharded(index: Path) -> Weights:
     return {name: read[shard][name] for name, shard in places.items()}
 
 
-def random_weights(module: Any, seed: int) -> Weights:
+def random_weights(module: nn.Module, seed: int) -> Weights:
     """Draw float16 weights for a module's parameters, which may be on the meta device.
 
     Each depends on its name and the seed alone. Rows have about unit norm, biases are 0 and the

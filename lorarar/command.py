@@ -2,13 +2,18 @@
 
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
 
-from lorarar.errors import LorararError
+from lorarar.errors import LorararError, printable
+from lorarar.quiet import silence_libraries
 
+console = Console()
+Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
     "or set CUDA_VISIBLE_DEVICES= to use no GPU"
@@ -16,7 +21,14 @@ LESS_MEMORY = (
 
 
 def run_app(app: typer.Typer) -> None:
-    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1."""
+    """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1.
+
+    Characters that the terminal's encoding lacks are printed as escapes.
+    """
+    silence_libraries()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except LorararError as error:
@@ -29,12 +41,19 @@ def run_app(app: typer.Typer) -> None:
 
 
 def _stop(message: str) -> NoReturn:
-    Console(stderr=True).print(f"error: {message}", markup=False, soft_wrap=True)
+    text = printable(f"error: {message}")
+    Console(stderr=True).print(text, markup=False, soft_wrap=True)
     sys.exit(1)
 
 
 def run_script(command: Callable[..., None]) -> None:
-    """Run a script's only command."""
+    """Run a script's only command.
+
+    Run by path, a script has its own folder first on `sys.path`, where `export/onnx` would hide the
+    library of that name; what the command imports no longer looks there.
+    """
+    here = Path(sys.modules["__main__"].__file__ or "").resolve().parent
+    sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
     run_app(app)

@@ -7,6 +7,16 @@ EMBEDDED = Path(__file__).parent / "mini" / "assets"
 BASE = EMBEDDED / "base"
 LORAS = EMBEDDED / "loras"
 HYPERNET = EMBEDDED / "hypernet.safetensors"
+PROMPTS = (  # of what it was trained to draw, in words that any other model knows, too
+    "a red cup on grass",
+    "a blue house in snow",
+    "a green car at night",
+    "a yellow fish",
+    "a purple tree on sand",
+    "a white cat on grass",
+    "an orange bird in snow",
+    "a black dog on sand",
+)
 
 
 def find_lora(name: str | Path) -> Path:

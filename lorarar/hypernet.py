@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -16,7 +17,8 @@ from lorarar.files import read_safetensors, write_safetensors
 from lorarar.numeric import widen
 
 PUBLISHED_PROJECTIONS = ("to_q", "to_out.0")
-ROLES = ("content", "style")
+Role = Literal["content", "style"]
+ROLES: tuple[Role, Role] = ("content", "style")
 OFFSET = "offset."
 Offsets = Mapping[str, np.ndarray]
 
@@ -59,12 +61,14 @@ class Hypernet:
 
     @property
     def hidden(self) -> int:
+        """Count the hidden features."""
         return self.output[0].shape[1]
 
     def predicted(self, layer: str) -> bool:
+        """Whether it predicts coefficients for a layer of this name."""
         return is_predicted(layer, self.predicts)
 
-    def half(self, layer: str, width: int, role: str) -> np.ndarray:
+    def half(self, layer: str, width: int, role: Role) -> np.ndarray:
         """Return the input weight's half that reads `role`, (hidden, width)."""
         weight, _ = self._input(layer, width)
         return weight[:, :width] if role == "content" else weight[:, width:]
@@ -76,8 +80,8 @@ class Hypernet:
         As relu(f + b) = max(f, -b) + b, the bias costs no pass of its own over the features.
         """
         self._input(layer, width)  # refuses a width that it does not know
-        floor, shift = self._shifts[width]
-        np.maximum(features, floor, out=features)
+        lowest, shift = self._shifts[width]
+        np.maximum(features, lowest, out=features)
         return self.output[0] @ features + shift
 
     @cached_property
@@ -123,6 +127,7 @@ def add_offset(m: np.ndarray, layer: str, offsets: Offsets, source: str) -> np.n
 
 
 def is_predicted(layer: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a layer is an attention projection of the UNet with one of these suffixes."""
     return layer.startswith("unet.") and ".attn" in layer and layer.endswith(suffixes)
 
 
@@ -132,6 +137,11 @@ def load_hypernet(path: str | Path) -> Hypernet:
     A `.pth` needs torch; `lorarar convert-hypernet` makes a safetensors file of it once.
 
     Raises LorararError if the file is missing, damaged or holds no hypernetwork.
+
+    >>> from lorarar.embedded import HYPERNET
+    >>> hypernet = load_hypernet(HYPERNET)
+    >>> hypernet.hidden, sorted(hypernet.inputs)
+    (16, [96, 160])
     """
     path = Path(path)
     is_pickle = path.suffix in (".pth", ".pt")
@@ -146,7 +156,16 @@ def load_hypernet(path: str | Path) -> Hypernet:
 
 
 def save_hypernet(hypernet: Hypernet, path: str | Path, force: bool = False) -> None:
-    """Write safetensors with the published tensor names and the configuration as metadata."""
+    """Write safetensors with the published tensor names and the configuration as metadata.
+
+    Raises LorararError if the path exists (without `force`) or cannot be written.
+
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     save_hypernet(Hypernet.random(hidden=8), f"{folder}/random.safetensors")
+    ...     load_hypernet(f"{folder}/random.safetensors").hidden
+    8
+    """
     metadata = {"format": "lorarar.hypernet.1", "predicts": json.dumps(hypernet.predicts)}
     write_safetensors(Path(path), to_tensors(hypernet), metadata, force)
 

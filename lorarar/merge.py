@@ -1,6 +1,6 @@
 """Merging in factored form: no dense dW is ever built."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Deferred
-from lorarar.hypernet import Hypernet, add_offset
-from lorarar.lora import Layer, Lora
-from lorarar.numeric import all_finite, joined_as, narrow, quietly, widen
+from lorarar.hypernet import Hypernet, Role, add_offset
+from lorarar.lora import Layer, Lora, refuse_bad_weights
+from lorarar.numeric import all_finite, joined_as, narrow, quietly, split_scale, widen
 from lorarar.parallel import WORTH_A_THREAD, cores, side_by_side
 from lorarar.prepare import check_prepared, features
 
@@ -26,8 +26,14 @@ def coefficients(content: Lora, style: Lora, hypernet: Hypernet) -> Coefficients
 
     Raises LorararError if the LoRAs' shapes differ, if weights are NaN or infinite, or if the
     hypernetwork fits another base or is not the one that a LoRA was prepared for.
+
+    >>> from lorarar.standin import standin_lora
+    >>> content, style = (standin_lora("koala-700m", rank=2, seed=seed) for seed in (1, 2))
+    >>> m = coefficients(content, style, Hypernet.random(hidden=8))
+    >>> m["unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.to_q"].shape
+    (2, 640)
     """
-    pair = {"content": content, "style": style}
+    pair: dict[Role, Lora] = {"content": content, "style": style}
     for role, lora in pair.items():
         check_prepared(lora, role, hypernet.fingerprint, hypernet.source)
 
@@ -74,7 +80,9 @@ def _form(layer: Layer) -> tuple:
     return up.shape, up.dtype, down.shape, down.dtype, layer.scale
 
 
-def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list[str]:
+def predicted_layers(
+    content: Lora, style: Lora, predicted: Callable[[str], bool], source: str
+) -> list[str]:
     """Name the layers that get coefficients, after checking that both LoRAs fit together.
 
     Raises LorararError if the shapes differ or if there is nothing to predict.
@@ -90,7 +98,7 @@ def predicted_layers(content: Lora, style: Lora, predicted, source: str) -> list
     return names
 
 
-class Part(NamedTuple):
+class Share(NamedTuple):
     """One LoRA's share in a merged layer; m: its columns' coefficients (in) or None for 1."""
 
     lora: Lora
@@ -115,12 +123,18 @@ def weighted_sum(
 
     Raises LorararError if the LoRAs' shapes differ; reading a factor raises it if the inputs hold
     NaN or if the result overflows its dtype.
+
+    >>> from lorarar.standin import standin_lora
+    >>> content, style = (standin_lora("koala-700m", rank=2, seed=seed) for seed in (1, 2))
+    >>> summed = weighted_sum(content, style, m={}, style_scale=0.5)
+    >>> {layer.rank for layer in summed.layers.values()}
+    {4}
     """
     layers = {}
     for name in content.layers | style.layers:
         _check_pair(name, content, style)
         parts = [
-            Part(lora, lora.layers[name], m[name][side] if name in m else None, scale)
+            Share(lora, lora.layers[name], m[name][side] if name in m else None, scale)
             for side, (lora, scale) in enumerate(((content, content_scale), (style, style_scale)))
             if name in lora.layers
         ]
@@ -147,6 +161,11 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     """Return the best LoRA of at most `rank`, and its relative Frobenius error over all layers.
 
     QR of both factors and an SVD of the (r, r) core; never an SVD of dW.
+
+    >>> from lorarar.standin import standin_lora
+    >>> smaller, error = reduce_rank(standin_lora("koala-700m", rank=4, seed=0), rank=2)
+    >>> {layer.rank for layer in smaller.layers.values()}, 0 < error < 1
+    ({2}, True)
     """
     layers, lost, total = {}, 0.0, 0.0
     for name, layer in lora.layers.items():
@@ -166,40 +185,35 @@ def reduce_rank(lora: Lora, rank: int) -> tuple[Lora, float]:
     return Lora(layers, lora.metadata), float(np.sqrt(lost / total)) if total else 0.0
 
 
-def refuse_bad_weights(result: np.ndarray, name: str, *loras: Lora) -> np.ndarray:
-    """Return `result`; raise LorararError, naming the file to blame, if it is not finite."""
-    if all_finite(result):
-        return result
-    for lora in loras:
-        if name in lora.layers and not all(
-            all_finite(np.asarray(factor)) for factor in lora.layers[name][:2]
-        ):
-            raise LorararError(
-                f"{lora.source}: layer '{name}' has NaN or infinite weights; get it again"
-            )
-    raise LorararError(f"layer '{name}' overflows {result.dtype.name}; use smaller scales")
-
-
 @quietly
-def _up(name: str, parts: list[Part]) -> np.ndarray:
-    """Fold the scales into up and the columns into down, so neither leaves its dtype's range."""
+def _up(name: str, parts: list[Share]) -> np.ndarray:
     scaled = []
-    for _, layer, _, scale in parts:
-        up, factor = np.asarray(layer.up), np.float32(layer.scale * scale)
+    for part in parts:
+        up, (factor, _) = np.asarray(part.layer.up), _factors(part, parts)
         scaled.append(up if factor == 1 else widen(up) * factor)
     return _joined(name, parts, scaled, axis=1)
 
 
 @quietly
-def _down(name: str, parts: list[Part]) -> np.ndarray:
+def _down(name: str, parts: list[Share]) -> np.ndarray:
     scaled = []
-    for _, layer, m, _ in parts:
-        down = np.asarray(layer.down)
-        scaled.append(down if m is None else widen(down) * m)
+    for part in parts:
+        down, (_, factor) = np.asarray(part.layer.down), _factors(part, parts)
+        down = down if part.m is None else widen(down) * part.m
+        scaled.append(down if factor == 1 else widen(down) * factor)
     return _joined(name, parts, scaled, axis=0)
 
 
-def _joined(name: str, parts: list[Part], arrays: list[np.ndarray], axis: int) -> np.ndarray:
+def _factors(part: Share, parts: list[Share]) -> tuple[np.float32, np.float32]:
+    """What up and down are multiplied by; columns are scaled through down besides."""
+    layer, dtype = part.layer, parts[0].layer.up.dtype
+    scale = layer.scale * part.scale
+    if scale == 1 and layer.up.dtype == dtype:
+        return np.float32(1), np.float32(1)
+    return split_scale(scale, layer.up, layer.down, dtype)
+
+
+def _joined(name: str, parts: list[Share], arrays: list[np.ndarray], axis: int) -> np.ndarray:
     dtype = parts[0].layer.up.dtype
     joined = joined_as(dtype, arrays, axis)
     if all_finite(joined):

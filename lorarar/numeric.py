@@ -1,9 +1,10 @@
 """Between float32, in which everything is computed, and the dtypes that files hold."""
 
 from collections.abc import Sequence
-from math import inf, isfinite, log10
+from math import inf, isfinite, log2, log10
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 # What overflows or is NaN is reported as an error that names the file, not as numpy's warning.
 quietly = np.errstate(over="ignore", invalid="ignore")
@@ -52,9 +53,35 @@ def narrow(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
 
 def joined_as(dtype: np.dtype, arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
     """Concatenate arrays, each rounded to `dtype` as by `narrow`."""
-    if arrays[0].size <= SMALL:
+    if arrays[0].size <= SMALL and len({array.dtype for array in arrays}) == 1:
         return np.concatenate(arrays, axis).astype(dtype, copy=False)
-    return np.concatenate([narrow(array, dtype) for array in arrays], axis)
+    wide = (array if array.dtype == dtype else widen(array) for array in arrays)
+    return np.concatenate([narrow(array, dtype) for array in wide], axis)
+
+
+def split_scale(
+    scale: float, up: ArrayLike, down: ArrayLike, dtype: np.dtype
+) -> tuple[np.float32, np.float32]:
+    """Return factors for up and down that make up `scale`, which keep both in the dtype's range.
+
+    In float16 both factors come out about as large, and down's is a power of two: 1 / 128 all on
+    up would leave many of its entries without digits. Other dtypes' range is wide enough.
+    """
+    if dtype != np.float16 or not scale:
+        return np.float32(scale), np.float32(1)
+    largest = [largest_magnitude(np.asarray(factor)) for factor in (up, down)]
+    if not all(0 < size < inf for size in largest):
+        return np.float32(scale), np.float32(1)
+    exponent = round(log2(largest[0] * abs(scale) / largest[1]) / 2)
+    return np.float32(scale / 2.0**exponent), np.float32(2.0**exponent)
+
+
+def largest_magnitude(array: np.ndarray) -> float:
+    """max |x|, by bits where numpy's own is slow; NaN or infinite if an entry is."""
+    if array.dtype != np.float16 or array.size <= SMALL:
+        return float(np.abs(array).max(initial=0))
+    bits = (array.view(np.uint16) & np.uint16(0x7FFF)).max()
+    return float(bits.view(np.float16))
 
 
 def all_finite(array: np.ndarray) -> bool:

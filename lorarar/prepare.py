@@ -5,17 +5,19 @@ The first layer is linear, so its input for a pair is a sum of one feature per L
 """
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.hypernet import ROLES, Hypernet
+from lorarar.hypernet import ROLES, Hypernet, Role
 from lorarar.lora import Feature, Layer, Lora, Prepared
 from lorarar.numeric import all_finite, narrow, quietly, widen
 from lorarar.parallel import cores, side_by_side
 
-LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
+Level = Literal["small", "full-fp32", "full-fp16", "full-int8"]
+LEVELS: dict[Level, tuple[bool, np.dtype]] = {  # name: (multiplied by down already, dtype)
     "small": (False, np.dtype(np.float16)),
     "full-fp32": (True, np.dtype(np.float32)),
     "full-fp16": (True, np.dtype(np.float16)),
@@ -23,7 +25,7 @@ LEVELS: dict[str, tuple[bool, np.dtype]] = {  # name: (multiplied by down alread
 }
 
 
-def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16") -> Lora:
+def prepare(lora: Lora, hypernet: Hypernet, role: Role, level: Level = "full-fp16") -> Lora:
     """Return `lora` with its features for merging as `role` ("content" or "style") kept.
 
     level: "small" keeps scale * W_role @ up, (hidden, rank) float16 per predicted layer;
@@ -32,6 +34,12 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
 
     Raises LorararError for an unknown role or level, if the hypernetwork fits another base, or
     if a feature overflows float16.
+
+    >>> from lorarar.standin import standin_lora
+    >>> lora, hypernet = standin_lora("koala-700m", rank=2, seed=0), Hypernet.random(hidden=8)
+    >>> prepared = prepare(lora, hypernet, "content", level="small").prepared
+    >>> prepared.role, prepared.error < 1e-3
+    ('content', True)
     """
     if role not in ROLES or level not in LEVELS:
         raise LorararError(
@@ -52,23 +60,27 @@ def prepare(lora: Lora, hypernet: Hypernet, role: str, level: str = "full-fp16")
                 f"{lora.source}: layer '{name}' does not fit {dtype} when prepared (NaN, infinite "
                 "or too large); check the LoRA, or use --level full-fp32"
             )
-        return kept, float(np.square(_restored(kept) - exact).sum()), float(np.square(exact).sum())
+        return (
+            kept,
+            float(np.square(_dequantised(kept) - exact).sum()),
+            float(np.square(exact).sum()),
+        )
 
     names = [name for name in lora.layers if hypernet.predicted(name)]
     done = side_by_side(keep, names, cores(), max(hypernet.inputs))
     lost = sum(lost for _, lost, _ in done.values())
     total = sum(total for _, _, total in done.values())
     prepared = Prepared(
-        role,
-        level,
-        hypernet.fingerprint,
-        {name: kept for name, (kept, _, _) in done.items()},
-        (lost / total) ** 0.5 if total else 0.0,
+        role=role,
+        level=level,
+        fingerprint=hypernet.fingerprint,
+        features={name: kept for name, (kept, _, _) in done.items()},
+        error=(lost / total) ** 0.5 if total else 0.0,
     )
     return replace(lora, prepared=prepared)
 
 
-def features(names: list[str], lora: Lora, hypernet: Hypernet, role: str) -> np.ndarray:
+def features(names: list[str], lora: Lora, hypernet: Hypernet, role: Role) -> np.ndarray:
     """Return scale * W_role @ up @ down of layers of one shape, rank and scale, float32 (layers,
     hidden, in) and fresh, using what is prepared.
 
@@ -79,7 +91,7 @@ def features(names: list[str], lora: Lora, hypernet: Hypernet, role: str) -> np.
         ups = _stacked([layer.up for layer in layers])
         projected = project(names[0], layers[0]._replace(up=ups), hypernet, role)
     else:
-        projected = _stacked([_restored(kept_feature(name, lora)) for name in names])
+        projected = _stacked([_dequantised(kept_feature(name, lora)) for name in names])
         if lora.prepared.level != "small":
             return projected
     return projected @ widen(_stacked([layer.down for layer in layers]))
@@ -100,7 +112,7 @@ def kept_feature(name: str, lora: Lora) -> Feature:
     return lora.prepared.features[name]
 
 
-def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str) -> None:
+def check_prepared(lora: Lora, role: Role, fingerprint: str, hypernet_source: str) -> None:
     """Raises LorararError if `lora` was prepared for another role or hypernetwork."""
     if lora.prepared is None:
         return
@@ -116,15 +128,15 @@ def check_prepared(lora: Lora, role: str, fingerprint: str, hypernet_source: str
         )
 
 
-def project(name: str, layer: Layer, hypernet: Hypernet, role: str) -> np.ndarray:
+def project(name: str, layer: Layer, hypernet: Hypernet, role: Role) -> np.ndarray:
     """Return scale * W_role @ up, (..., hidden, rank) float32, of up (..., out, rank)."""
     up = np.asarray(layer.up)
     projected = hypernet.half(name, up.shape[-2], role) @ widen(up)
     return projected if layer.scale == 1 else projected * np.float32(layer.scale)
 
 
-def _restored(kept: Feature) -> np.ndarray:
-    """Return what was kept as a fresh float32 array."""
+def _dequantised(kept: Feature) -> np.ndarray:
+    """Return a feature as a fresh float32 array."""
     if kept.scales is not None:
         return np.multiply(kept.values, kept.scales, dtype=np.float32)
     return kept.values.astype(np.float32) if kept.values.dtype != np.float16 else widen(kept.values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from lorarar.hypernet import Hypernet, save_hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
 
+BaseName = Literal["sdxl", "ssd-1b", "koala-1b", "koala-700m", "mini"]  # of `BASES`
 DEVIATION = np.float32(0.02)
 
 

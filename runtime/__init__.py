@@ -6,6 +6,7 @@
 
 from pathlib import Path
 
+from lorarar.artefacts.formats import Engine
 from lorarar.errors import LorararError
 from lorarar.parallel import cores
 from lorarar.runtime.backends import BACKENDS, load_backend
@@ -13,7 +14,7 @@ from lorarar.runtime.merger import Merger
 
 
 def load_merger(
-    path: str | Path, backend: str = "onnxruntime", threads: int | None = None
+    path: str | Path, backend: Engine = "onnxruntime", threads: int | None = None
 ) -> Merger:
     """Open an exported hypernetwork: .onnx, .pte or .mlpackage; a checkpoint for torch and numpy.
 
@@ -21,13 +22,16 @@ def load_merger(
 
     Raises LorararError if the backend is unknown, not installed or cannot run here, or if the
     file is missing, damaged, or of a newer format.
+
+    >>> merger = load_merger(artefact, backend="onnxruntime", threads=1)
+    >>> merger.manifest.dtype
+    'fp16'
     """
-    load = load_backend(backend).load
+    engine = load_backend(backend)
     path = Path(path)
     if not path.exists():
         raise LorararError(f"{path}: does not exist; export it with: python export/to_*.py")
-    manifest, run, workers = load(path, threads or cores())
-    return Merger(manifest, run, workers, str(path))
+    return Merger.open(path, engine, threads or cores())
 
 
 __all__ = ["BACKENDS", "Merger", "load_merger"]

@@ -5,16 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.artefacts.merger import Form, MergerManifest
 from lorarar.errors import LorararError
 from lorarar.files import Array
-from lorarar.hypernet import ROLES, add_offset, is_predicted
-from lorarar.lora import Layer, Lora, load_lora
-from lorarar.merge import Coefficients, predicted_layers, refuse_bad_weights, weighted_sum
-from lorarar.merger_format import Manifest
+from lorarar.hypernet import ROLES, Role, add_offset, is_predicted
+from lorarar.lora import Lora, load_lora, refuse_bad_weights
+from lorarar.merge import Coefficients, predicted_layers, weighted_sum
 from lorarar.numeric import narrow, quietly, widen
 from lorarar.parallel import side_by_side
 from lorarar.prepare import check_prepared, kept_feature
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import Backend, RunGraph
+from lorarar.runtime.slots import scaled_factors
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,24 @@ class Merger:
     workers: how many layers run side by side; more than one needs a `run` that threads may share.
     """
 
-    manifest: Manifest
-    run: Run
+    manifest: MergerManifest
+    run: RunGraph
     workers: int
     source: str
+
+    @classmethod
+    def open(cls, path: Path, backend: Backend, threads: int) -> "Merger":
+        """Open an artefact by the engine that it was exported for.
+
+        Raises LorararError if the engine cannot run here, or if the file is damaged or of a newer
+        format.
+
+        >>> from lorarar.runtime.backends import load_backend
+        >>> Merger.open(artefact, load_backend("onnxruntime"), threads=1).manifest.widths
+        [96, 160]
+        """
+        manifest, run, workers = backend.load(path, threads)
+        return cls(manifest, run, workers, str(path))
 
     def merge(
         self,
@@ -38,13 +53,17 @@ class Merger:
     ) -> Lora:
         """Return the merged LoRA of rank r_c + r_s; see `lorarar.merge.weighted_sum`.
 
-        content, style: LoRAs, or paths of files in the canonical layout, plain or prepared.
+        content, style: LoRAs, or paths of their files, plain or prepared.
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
+
+        >>> from lorarar.runtime import load_merger
+        >>> merged = load_merger(artefact).merge(content, style)
+        >>> sum(layer.rank for layer in merged.layers.values()) > 0
+        True
         """
         one, other = (
-            side if isinstance(side, Lora) else load_lora(side, canonical_only=True)
-            for side in (content, style)
+            side if isinstance(side, Lora) else load_lora(side) for side in (content, style)
         )
         return weighted_sum(one, other, self.coefficients(one, other), content_scale, style_scale)
 
@@ -55,23 +74,27 @@ class Merger:
         lacks counts as zero there.
 
         Raises LorararError for LoRAs that do not fit together or the artefact.
+
+        >>> from lorarar.runtime import load_merger
+        >>> m = load_merger(artefact).coefficients(load_lora(content), load_lora(style))
+        >>> {each.shape[0] for each in m.values()}
+        {2}
         """
-        pair = {"content": content, "style": style}
+        pair: dict[Role, Lora] = {"content": content, "style": style}
         for role, lora in pair.items():
             check_prepared(lora, role, self.manifest.fingerprint, self.source)
         form = self._form(content, style)
 
         def predict(name: str) -> np.ndarray:
-            width, columns = (content if name in content.layers else style).layers[name].shape
+            shape = (content if name in content.layers else style).layers[name].shape
+            width = shape[0]
             if width not in self.manifest.widths:
                 raise LorararError(
                     f"{self.source}: layer '{name}' has out width {width}, but this artefact knows "
                     f"{self.manifest.widths}; export a hypernetwork for this base model"
                 )
             arrays = [
-                array
-                for role in ROLES
-                for array in self._inputs(name, pair[role], form, width, columns)
+                array for role in ROLES for array in self._inputs(name, pair[role], form, shape)
             ]
             m = self.run(f"{form}_{width}", arrays)
             m = add_offset(m, name, self.manifest.layer_offsets, self.source)
@@ -83,7 +106,7 @@ class Merger:
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))
 
-    def _form(self, content: Lora, style: Lora) -> str:
+    def _form(self, content: Lora, style: Lora) -> Form:
         """Pick the form that uses what both have prepared, if the artefact takes it."""
         levels = {lora.prepared.level if lora.prepared else None for lora in (content, style)}
         if levels == {"small"}:
@@ -92,35 +115,32 @@ class Merger:
         return "full" if levels <= taken else "factored"
 
     def _inputs(
-        self, name: str, lora: Lora, form: str, width: int, columns: int
+        self, name: str, lora: Lora, form: Form, shape: tuple[int, int]
     ) -> list[np.ndarray]:
-        layer = lora.layers.get(name)
+        """Return one side's inputs of a graph, for a layer of shape (out, in)."""
         dtypes = self.manifest.side_inputs(form)
+        layer = lora.layers.get(name)
         if layer is None:
+            out, width = shape
             shapes = {
-                "up": (width, 1),
+                "up": (out, 1),
                 "projected": (self.manifest.hidden, 1),
-                "down": (1, columns),
-                "features": (self.manifest.hidden, columns),
+                "down": (1, width),
+                "features": (self.manifest.hidden, width),
                 "scales": (self.manifest.hidden, 1),
             }
             return [np.zeros(shapes[part], dtype) for part, dtype in dtypes.items()]
-        kept = kept_feature(name, lora) if form != "factored" else None
-        parts: dict[str, Array | None] = {
-            "up": _scaled_up(layer),
-            "down": layer.down,
-            "projected": kept and kept.values,
-            "features": kept and kept.values,
-            "scales": kept and kept.scales,
-        }
+        parts: dict[str, Array] = {"down": layer.down}
+        if form == "factored":
+            parts["up"], parts["down"] = scaled_factors(layer, dtypes["up"])
+        else:
+            kept = kept_feature(name, lora)
+            parts["projected"] = parts["features"] = kept.values
+            if kept.scales is not None:
+                parts["scales"] = kept.scales
         return [_as(parts[part], dtype) for part, dtype in dtypes.items()]
 
 
-def _scaled_up(layer: Layer) -> Array:
-    up = layer.up
-    return up if layer.scale == 1 else widen(np.asarray(up)) * np.float32(layer.scale)
-
-
-def _as(array: Array | None, dtype: np.dtype) -> np.ndarray:
+def _as(array: Array, dtype: np.dtype) -> np.ndarray:
     given = np.asarray(array)
     return given if given.dtype == dtype else narrow(widen(given), dtype)

@@ -19,9 +19,9 @@ IDEOGRAPH = re.compile(
 LONGEST = 4096  # transformers writes 1e30 for a length that nobody set
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ClipTokenizer:
-    """begin, end and pad are token ids; length: of every answer."""
+    """begin, end and pad are token ids; length: of what every text becomes."""
 
     words: Tokenizer
     begin: int
@@ -47,6 +47,10 @@ def load_tokenizer(folder: Path) -> ClipTokenizer:
     configuration has no "added_tokens_decoder".
 
     Raises LorararError if one of these is missing or damaged.
+
+    >>> tokenizer = load_tokenizer(exported / "tokenizer")
+    >>> tokenizer("a cup").shape
+    (1, 16)
     """
     try:
         config = json.loads((folder / "tokenizer_config.json").read_bytes())
@@ -72,13 +76,15 @@ def load_tokenizer(folder: Path) -> ClipTokenizer:
             ]
         )
         words.add_special_tokens([begin, end, unknown, pad])
-        return ClipTokenizer(words, ids[begin], ids[end], ids[pad], length)
+        return ClipTokenizer(
+            words=words, begin=ids[begin], end=ids[end], pad=ids[pad], length=length
+        )
     except Exception as error:  # those of tokenizers derive from Exception alone
         raise LorararError(f"{folder}: no usable tokenizer ({error}); export it again") from error
 
 
 def _clean(text: str) -> str:
-    """Lower case without control characters, ideographs apart (Devlin et al. 1810.04805's way)."""
+    """Lower case without control characters, ideographs apart (as Devlin et al. 1810.04805)."""
     kept = (char for char in text if char in "\t\n\r" or not _is_control(char))
     spaced = IDEOGRAPH.sub(r" \g<0> ", "".join(kept))
     return unicodedata.normalize("NFC", spaced).lower()

@@ -41,9 +41,8 @@ def exported_int8(tmp_path_factory):
 
 def _exported(tmp_path_factory, quantize):
     """Exported once for all workers."""
-    from lorarar.export.onnx_pipeline import export_pipeline
+    from lorarar.export.onnx.pipeline import export_pipeline
     from lorarar.export.source import open_model
-    from lorarar.export.to_onnx import export_hypernet
 
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
@@ -51,12 +50,7 @@ def _exported(tmp_path_factory, quantize):
     hypernet = load_hypernet(HYPERNET)
     with FileLock(root / f"{quantize}.lock"), open_model("mini", None) as model:
         if not folder.exists():
-            export_pipeline(
-                model,
-                folder,
-                quantize,
-                write_merger=lambda path: export_hypernet(hypernet, path, "fp16"),
-            )
+            export_pipeline(model, folder, quantize, hypernet=hypernet)
     return folder
 
 

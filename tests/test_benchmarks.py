@@ -22,9 +22,9 @@ from lorarar.benchmarks.machine import interleaved, peak_gpu_memory, peak_memory
 from lorarar.benchmarks.merge_latency import DENSE, main
 from lorarar.benchmarks.report import Report
 from lorarar.benchmarks.training_memory import run_and_watch
+from lorarar.diffusion.standin import standin_unet
 from lorarar.errors import LorararError
 from lorarar.standin import standin_lora
-from lorarar.standin_model import standin_unet
 
 ROOT = Path(benchmarks.__file__).parent
 
@@ -45,11 +45,14 @@ def test_costs_are_those_of_the_method():
     """SDXL at rank 64: 440 GFLOP dense, about 21 factored, 0.16 prepared (without sum and ReLU)."""
     hypernet = Hypernet.random()
     pair = [standin_lora("sdxl", 64, seed) for seed in (1, 2)]
-    flops = {form: cost(form, *pair, hypernet, 4).gflop for form in ("dense", "factored", "full")}
+    flops = {
+        form: cost(form, *pair, hypernet=hypernet, itemsize=4).gflop
+        for form in ("dense", "factored", "full")
+    }
     assert math.isclose(flops["dense"], 450, rel_tol=0.05)
     assert math.isclose(flops["factored"], 22, rel_tol=0.05)
     assert math.isclose(flops["full"], 0.25, rel_tol=0.1)
-    kept = cost("full", *pair, hypernet, 2).gigabytes
+    kept = cost("full", *pair, hypernet=hypernet, itemsize=2).gigabytes
     assert math.isclose(kept, 2 * 0.092 * 0.93, rel_tol=0.05)  # two LoRAs' features in fp16
 
 
@@ -79,7 +82,12 @@ def test_ziplora_is_timed_by_real_steps(published, scaled, monkeypatch):
     monkeypatch.setattr(ziplora, "STEPS", published)
     dense = {"name": DENSE, "median_ms": 1.0, "min_ms": 1.0, "max_ms": 1.0}
     settings = {"base": "mini", "rank": 2, "threads": 1}
-    report = Report("merge_latency", {}, settings, [dense | {"name": "factored"}, dense])
+    report = Report(
+        benchmark="merge_latency",
+        machine={},
+        settings=settings,
+        rows=[dense | {"name": "factored"}, dense],
+    )
     ziplora.add_ziplora(report, 2, 8)
     row = report.rows[-1]
     assert row["name"].endswith("(scaled)") == scaled

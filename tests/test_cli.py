@@ -1,14 +1,16 @@
 import hashlib
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 import reference
 import torch
 
-from lorarar import Hypernet, cli, load_lora, merge, save_hypernet, save_lora
-from lorarar.cli import app
+from lorarar import Hypernet, load_hypernet, load_lora, merge, save_hypernet, save_lora
+from lorarar.cli import app, merging
+from lorarar.hypernet import to_tensors
 from lorarar.standin import standin_lora
 
 
@@ -43,8 +45,6 @@ def test_merge_writes_the_merge_and_records_what_went_in_by_hash(files, tmp_path
         assert merged.metadata[f"lorarar.{role}.sha256"] == wanted
     name = next(iter(merged.layers))
     pair = load_lora(content), load_lora(style)
-    from lorarar import load_hypernet
-
     wanted_dw = reference.dense(*merge(*pair, hypernet=load_hypernet(hypernet)).layers[name])
     assert np.array_equal(dense(out, name), wanted_dw)
 
@@ -149,7 +149,7 @@ def test_a_full_gpu_ends_in_one_line_and_other_errors_as_they_are(monkeypatch, c
         def load(path):
             raise error
 
-        monkeypatch.setattr(cli, "load_lora", load)
+        monkeypatch.setattr(merging, "load_lora", load)
 
     fail(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee also"))
     assert run(monkeypatch, *inspect) == 1
@@ -158,3 +158,24 @@ def test_a_full_gpu_ends_in_one_line_and_other_errors_as_they_are(monkeypatch, c
     fail(RuntimeError("a mistake of ours"))
     with pytest.raises(RuntimeError, match="of ours"):
         app()
+
+
+def test_a_published_checkpoint_becomes_safetensors_that_need_no_torch(
+    files, tmp_path, monkeypatch
+):
+    hypernet = load_hypernet(files[2])
+    published = tmp_path / "hypernet.pth"
+    state = {name: torch.from_numpy(weight) for name, weight in to_tensors(hypernet).items()}
+    torch.save(state, published)
+    out = tmp_path / "hypernet.safetensors"
+    assert run(monkeypatch, "convert-hypernet", published, "-o", out) == 0
+    assert load_hypernet(out).fingerprint == hypernet.fingerprint
+    code = "import sys; from lorarar import load_hypernet; load_hypernet(sys.argv[1])"
+    code += "; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code, out]).returncode == 0
+    assert run(monkeypatch, "convert-hypernet", published, "-o", out) == 1  # it exists
+
+
+def test_the_version_is_the_packages(capsys, monkeypatch):
+    assert run(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out == f"lorarar {version('lorarar')}\n"

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from lorarar.artefacts.formats import LARGEST_RANK
+from lorarar.artefacts.pipeline import check_files, read_manifest
 from lorarar.errors import LorararError
-from lorarar.export import coreml_pipeline
-from lorarar.export.artefact import size_in_megabytes
-from lorarar.export.check_coreml import (
+from lorarar.export.coreml import pipeline as coreml_pipeline
+from lorarar.export.coreml.check import (
     _features,
     check_spec,
     compare,
@@ -22,13 +23,13 @@ from lorarar.export.check_coreml import (
     is_large,
     weight_errors,
 )
-from lorarar.export.coreml_convert import compress
-from lorarar.export.coreml_pipeline import PARTS, check_weights, export_pipeline
-from lorarar.export.parts import BUILDERS, random_inputs
-from lorarar.export.slots import LARGEST_RANK, factor_names
+from lorarar.export.coreml.convert import compress
+from lorarar.export.coreml.pipeline import PARTS, check_weights, export_pipeline
+from lorarar.export.factors import factor_names
+from lorarar.export.parts import build_part, random_inputs
+from lorarar.export.report import size_in_megabytes
 from lorarar.export.source import open_model
 from lorarar.export.stages import stages_of
-from lorarar.pipeline_format import check_files, read_pipeline
 from lorarar.runtime.backends import coreml
 
 SIDE = 8
@@ -42,7 +43,7 @@ def exported(untrained, tmp_path_factory):
     folder = tmp_path_factory.mktemp("coreml") / "pipeline"
     with open_model(str(untrained), None) as model:
         report = export_pipeline(model, folder, side=SIDE)
-        parts = {name: BUILDERS[name](model, 1, SIDE) for name in PARTS}
+        parts = {name: build_part(name, model, 1, SIDE) for name in PARTS}
     logging.disable(logging.NOTSET)
     packages = {name: folder / name / "model.mlpackage" for name in PARTS}
     specs = {name: ct.utils.load_spec(str(package)) for name, package in packages.items()}
@@ -61,11 +62,11 @@ def staged(untrained, tmp_path_factory):
         patch.setattr(coreml_pipeline, "PARTS", ("unet",))
         report = export_pipeline(model, folder, side=SIDE)
         with torch.device("meta"), torch.no_grad():
-            whole = BUILDERS["unet"](model, 1, SIDE)
+            whole = build_part("unet", model, 1, SIDE)
             stages = stages_of(whole)
         inputs, factors = random_inputs(whole, model)
     logging.disable(logging.NOTSET)
-    written = read_pipeline(folder).parts["unet"]
+    written = read_manifest(folder).parts["unet"]
     packages = [folder / stage.file for stage in written]
     return SimpleNamespace(
         folder=folder,
@@ -99,8 +100,8 @@ def test_the_unet_takes_canonical_factors_of_any_rank(exported):
     }
     assert list(inputs)[:5] == list(unet.inputs)
     names = [name.replace("__", ".") for name in list(inputs)[5:]]
-    assert names == list(factor_names(unet.slots))
-    for layer, (out, width) in unet.slots.items():
+    assert names == list(factor_names(unet.projections))
+    for layer, (out, width) in unet.projections.items():
         for suffix, fixed, axis in (("lora_A", width, 0), ("lora_B", out, 1)):
             factor = inputs[feature_name(f"unet.{layer}.{suffix}.weight")]
             sizes = [(s.lowerBound, s.upperBound) for s in factor.shapeRange.sizeRanges]
@@ -179,14 +180,14 @@ def test_every_large_weight_is_found_in_the_package(exported):
 
 
 def test_the_manifest_keeps_canonical_names(exported):
-    pipeline = read_pipeline(exported.folder)
+    pipeline = read_manifest(exported.folder)
     check_files(exported.folder, pipeline)
     assert (pipeline.engine, pipeline.side) == ("coreml", SIDE)
     (encoder,), (unet,) = pipeline.parts["text_encoder"], pipeline.parts["unet"]
     assert encoder.inputs == {"input_ids": ("int32", [1, 16])}
     assert pipeline.penultimate["text_encoder"] in encoder.outputs
     assert unet.inputs["sample"] == ("float32", [1, 8, SIDE, SIDE])
-    assert unet.layers == exported.parts["unet"].slots
+    assert unet.projections == exported.parts["unet"].projections
 
 
 def test_the_report_says_that_nothing_ran(exported):
@@ -207,16 +208,16 @@ def test_a_spec_unlike_the_part_is_told(exported):
 
 
 def test_a_large_unet_is_a_package_per_stage(exported, staged):
-    check_files(staged.folder, read_pipeline(staged.folder))
+    check_files(staged.folder, read_manifest(staged.folder))
     assert len(staged.packages) == len(set(staged.packages)) == 12
     known = set(staged.whole.inputs)
     for stage in staged.written:
         assert known >= stage.inputs.keys()
         known |= set(stage.outputs)
     assert staged.written[-1].outputs == ["out_sample"]
-    layers = {name: shape for stage in staged.written for name, shape in stage.layers.items()}
-    assert layers == exported.parts["unet"].slots
-    assert staged.report.notes[1].startswith("unet in 12 packages: weights off by ")
+    layers = {name: shape for stage in staged.written for name, shape in stage.projections.items()}
+    assert layers == exported.parts["unet"].projections
+    assert staged.report.notes[1].startswith("unet in 12 packages: weights' error ")
     assert len(staged.report.notes) == 2
 
 
@@ -263,7 +264,7 @@ def predicting(staged, monkeypatch):
                 name.replace("__", "."): torch.from_numpy(each).float()
                 for name, each in feeds.items()
             }
-            answers = self.part.loaded().answers(values)
+            answers = self.part.loaded().run(values)
             return {feature_name(name): answer.numpy() for name, answer in answers.items()}
 
     monkeypatch.setattr(ct.models, "MLModel", Answering)
@@ -281,13 +282,13 @@ def test_the_runtime_runs_stages_one_after_another(exported, staged, predicting,
     monkeypatch.setattr(sys, "platform", "darwin")
     values = {name: value.numpy() for name, value in staged.values.items()}
     factors = {
-        name: values.pop(name).astype(np.float16) for name in factor_names(staged.whole.slots)
+        name: values.pop(name).astype(np.float16) for name in factor_names(staged.whole.projections)
     }
     for package, stage in zip(staged.packages, staged.written, strict=True):
         values |= coreml.open_stage(package, stage, 1)(values | factors)
     whole = exported.parts["unet"]
     whole.load()
-    wanted = whole.answers(staged.values)["out_sample"].numpy()
+    wanted = whole.run(staged.values)["out_sample"].numpy()
     assert np.linalg.norm(values["out_sample"] - wanted) < 1e-3 * np.linalg.norm(wanted)
 
 

@@ -1,5 +1,6 @@
 """What comes with the project: small enough, complete, and able to draw."""
 
+import os
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -11,16 +12,19 @@ from diffusers import StableDiffusionXLPipeline
 from matplotlib.image import imread
 from test_cli import run
 
-from lorarar import cli, demo, load_hypernet, load_lora, merge
+from lorarar import cli, load_hypernet, load_lora, merge
+from lorarar.artefacts.training import TrainingManifest, load_manifest
 from lorarar.benchmarks.pictures import Task, prompts_of
-from lorarar.demo_exports import Export
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import EMBEDDED
+from lorarar.mini import demo, pictures
+from lorarar.mini.demo_exports import Export
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
 from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
 from lorarar.numeric import psnr
-from lorarar.pipeline import draw, load_pipeline, put_lora
-from lorarar.training.manifest import Manifest, load_manifest
+from lorarar.quiet import without_native_notes
+from lorarar.training import ziplora
 
 MEGABYTE = 1_000_000
 
@@ -101,6 +105,39 @@ def test_generate_draws_with_embedded_names(tmp_path, monkeypatch):
     assert run(monkeypatch, "generate", *pair, "-o", picture) == 1
 
 
+def test_ziplora_draws_the_images_that_it_needs(tmp_path, monkeypatch):
+    """As from a wheel: beside the embedded LoRAs are none."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pictures, "FOLDERS", ("votol", "neon"))
+    monkeypatch.setattr(ziplora, "STEPS", 1)
+    pair = ("--content", "votol", "--style", "neon", "--prompt", "a votol cup in neon style")
+    options = ("--method", "ziplora", "--steps", 1, "-o", tmp_path / "zip.png")
+    assert run(monkeypatch, "generate", *pair, *options) == 0
+    assert imread(tmp_path / "zip.png").shape == (64, 64, 3)
+    assert not (EMBEDDED / "loras" / "images").exists()
+
+
+def test_commands_say_nothing_of_what_their_libraries_do():
+    """Loading diffusers and ExecuTorch says a dozen lines by itself."""
+    code = """
+from lorarar.quiet import silence_libraries
+silence_libraries()
+from lorarar.diffusion import pipeline
+from lorarar.runtime.backends import executorch
+executorch.use_threads(1)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
+
+
+def test_only_executorchs_notes_are_dropped(capfd):
+    note = b"[cpuinfo_utils.cpp:100] Reading file /sys/devices\n"
+    with without_native_notes():
+        os.write(2, note + b"check failed: aborting\n" + note)
+    os.write(2, note)
+    assert capfd.readouterr().err.encode() == b"check failed: aborting\n" + note
+
+
 def test_generate_names_a_lora_that_is_missing(tmp_path, monkeypatch, capsys):
     pair = ("--content", "nobody", "--style", "neon", "--prompt", "a dog")
     assert run(monkeypatch, "generate", *pair, "-o", tmp_path / "x.png") == 1
@@ -112,7 +149,9 @@ def test_demo_draws_a_labelled_grid_and_prints_timings(
 ):
     def of_one_pair(path):
         known = load_manifest(path)
-        return Manifest(path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {})
+        return TrainingManifest(
+            path, tuple(e for e in known.loras if e.name in ("votol", "neon")), {}
+        )
 
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
     done = subprocess.Popen([sys.executable, "-c", "pass"])

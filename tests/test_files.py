@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import ml_dtypes
@@ -75,7 +77,7 @@ def test_the_base_is_the_smallest_that_fits():
 def test_save_and_load_give_the_same_layers(dtype, tmp_path):
     lora = standin_lora("koala-700m", 2, seed=0, dtype=dtype)
     save_lora(lora, tmp_path / "a.safetensors")
-    again = load_lora(tmp_path / "a.safetensors", canonical_only=True)
+    again = load_lora(tmp_path / "a.safetensors")
     assert again.metadata.items() >= lora.metadata.items()
     assert again.layers.keys() == lora.layers.keys()
     for name, layer in lora.layers.items():
@@ -218,7 +220,7 @@ def test_peft_folders_keep_text_encoders(tmp_path):
     save_file(kohya_tensors(), tmp_path / "k.safetensors")
     before = load_lora(tmp_path / "k.safetensors")
     save_lora(before, tmp_path / "peft", "peft")
-    after = load_lora(tmp_path / "peft", canonical_only=True)
+    after = load_lora(tmp_path / "peft")
     assert before.layers.keys() == after.layers.keys()
     for name, layer in before.layers.items():
         wanted = reference.dense(*layer)
@@ -286,7 +288,7 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
         for lora, role in zip(pair, ("content", "style"), strict=True):
             path = tmp_path / f"{role}-{level}.safetensors"
             save_lora(prepare(lora, hypernet, role, level), path)
-            read.append(load_lora(path, canonical_only=True))
+            read.append(load_lora(path))
             assert read[-1].layers.keys() == lora.layers.keys()
             assert read[-1].prepared.level == level
             assert 1e-6 < read[-1].prepared.error < (2e-2 if level == "full-int8" else 1e-3)
@@ -297,10 +299,30 @@ def test_prepared_files_keep_lora_and_features(tmp_path):
             assert np.abs(found[name] - m).max() < 1e-3
 
 
-def test_other_conventions_are_refused_with_the_command_that_converts_them(tmp_path):
-    save_file(kohya_tensors(), tmp_path / "k.safetensors")
-    with pytest.raises(LorararError, match=r"lorarar convert k\.safetensors"):
-        load_lora(tmp_path / "k.safetensors", canonical_only=True)
+def test_no_layout_needs_torch(tmp_path):
+    """As in the core install: torch, diffusers and peft cannot be imported."""
+    save_file(kohya_tensors(), tmp_path / "kohya")
+    lora = load_lora(tmp_path / "kohya")
+    lora.layers = {name: layer for name, layer in lora.layers.items() if layer.rank == 4}
+    lora.layers[f"unet.{BLOCK}.attn1.to_k"] = lora.layers[f"unet.{BLOCK}.attn1.to_q"]
+    for layout in ("diffusers", "peft"):
+        save_lora(lora, tmp_path / layout, layout)
+    code = f"""
+import sys
+for name in ("torch", "diffusers", "peft", "transformers"):
+    sys.modules[name] = None
+from lorarar.cli import cli
+folder = {str(tmp_path)!r}
+for layout in ("kohya", "diffusers", "peft"):
+    cli(["inspect", f"{{folder}}/{{layout}}"], standalone_mode=False)
+    for other in ("kohya", "diffusers", "peft"):
+        output = f"{{folder}}/{{layout}}-{{other}}"
+        merge = ["merge", f"{{folder}}/{{layout}}", f"{{folder}}/diffusers", "-o", output]
+        cli([*merge, "--method", "direct", "--format", other], standalone_mode=False)
+        cli(["convert", output, "-o", output + "2"], standalone_mode=False)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+    assert len(load_lora(tmp_path / "kohya-peft2").layers) == 7
 
 
 def test_hypernet_round_trip_and_published_pth(tmp_path):

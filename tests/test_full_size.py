@@ -19,7 +19,7 @@ from lorarar.benchmarks.machine import peak_memory
 from lorarar.merge_files import merge_files
 content, style, hypernet, out = map(Path, sys.argv[1:])
 with peak_memory() as peak:
-    merge_files(content, style, out, hypernet)
+    merge_files(content, style, out, hypernet=hypernet)
 print(json.dumps(peak.megabytes))
 """
 

@@ -1,3 +1,5 @@
+from typing import get_args, get_type_hints
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,12 +13,20 @@ from lorarar import (
     Lora,
     LorararError,
     coefficients,
+    load_lora,
     merge,
     prepare,
     reduce_rank,
     weighted_sum,
 )
+from lorarar.bases import BASES
+from lorarar.embedded import find_lora
+from lorarar.merge_files import merge_files
+from lorarar.methods import METHODS, MethodName
+from lorarar.methods.factored import FACTORED, FactoredName
+from lorarar.methods.options import MergeKeywords, MergeOptions
 from lorarar.numeric import SMALL, all_finite, narrow, widen
+from lorarar.standin import BaseName
 
 NAME = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 DTYPES = [np.float32, np.float16, ml_dtypes.bfloat16]
@@ -151,7 +161,8 @@ def test_large_fp16_weights_merge_without_overflow():
 
 
 def test_weights_that_overflow_their_dtype_are_refused_not_written_as_infinite():
-    lora = Lora({NAME: Layer(np.full((8, 2), 6e4, np.float16), np.ones((2, 6), np.float16), 4.0)})
+    up, down = np.full((8, 2), 6e4, np.float16), np.full((2, 6), 6e4, np.float16)
+    lora = Lora({NAME: Layer(up, down, 4.0)})
     with pytest.raises(LorararError, match="overflows float16"):
         np.asarray(weighted_sum(lora, Lora({}), {}).layers[NAME].up)
 
@@ -261,8 +272,8 @@ def test_prepared_for_another_role_or_hypernetwork_is_refused():
     hypernet = Hypernet.random((8,), hidden=4)
     with pytest.raises(LorararError, match="prepared as content"):
         coefficients(lora, prepare(lora, hypernet, "content"), hypernet)
+    other = Hypernet.random((8,), hidden=4, seed=1)
     with pytest.raises(LorararError, match="another hypernetwork"):
-        other = Hypernet.random((8,), hidden=4, seed=1)
         coefficients(prepare(lora, other, "content"), lora, hypernet)
     with pytest.raises(LorararError, match="level 'huge'"):
         prepare(lora, hypernet, "content", "huge")
@@ -299,3 +310,35 @@ def test_narrow_agrees_with_numpy_to_one_last_place(values):
     normal = finite & (np.abs(wanted) >= 2.0**-14)
     assert np.array_equal(found[normal], wanted[normal])
     assert np.abs(found[finite] - wanted[finite]).max(initial=0) <= 2.0**-24
+
+
+def test_the_names_of_methods_are_those_of_the_dictionary():
+    assert {*get_args(MethodName)} == {*METHODS}
+    assert {*get_args(FactoredName)} == {*FACTORED}
+    assert get_args(BaseName) == (*BASES,)
+
+
+def test_keywords_of_merge_are_the_options_of_methods():
+    keywords, options = get_type_hints(MergeKeywords), get_type_hints(MergeOptions)
+    assert keywords | {"hypernet": options["hypernet"]} == options
+
+
+def test_methods_above_the_core_are_refused_with_what_to_do():
+    lora = Lora({NAME: draw_layer(8, 6, 2)})
+    with pytest.raises(LorararError, match=r"merge --method ziplora, or pass .*ziplora\.ziplora$"):
+        merge(lora, lora, "ziplora")
+    with pytest.raises(LorararError, match="makes no file; draw with: lorarar generate --method k"):
+        merge(lora, lora, "klora")
+
+
+def test_a_function_is_a_method_and_its_name_is_recorded(tmp_path):
+    def style_only(content, style, options):
+        return weighted_sum(Lora({}), style, {}, style_scale=options.style_scale)
+
+    content, style, output = find_lora("votol"), find_lora("neon"), tmp_path / "merged.safetensors"
+    merge_files(content, style, output, method=style_only, style_scale=0.5)
+    merged = load_lora(output)
+    assert merged.metadata["lorarar.method"] == "style_only"
+    for name, layer in load_lora(style).layers.items():
+        found = reference.dense(*merged.layers[name])
+        assert relative_error(found, reference.dense(*layer) / 2) < 1e-3

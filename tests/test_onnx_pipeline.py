@@ -8,23 +8,23 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch.onnx._internal.exporter._registration import ONNXRegistry
+from torch.onnx._internal.exporter import _fx_passes
 
+from lorarar.artefacts.pipeline import read_manifest
+from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import BASE, HYPERNET, LORAS
 from lorarar.errors import LorararError
-from lorarar.export import onnx_decompose, sensitivity
-from lorarar.export.adapter import export_adapter
-from lorarar.export.blocks import quantise, restore
-from lorarar.export.onnx_pipeline import export_pipeline
+from lorarar.export.onnx import decompose, sensitivity
+from lorarar.export.onnx.adapter import export_adapter
+from lorarar.export.onnx.pipeline import export_pipeline
+from lorarar.export.onnx.quantise import dequantise, quantise
 from lorarar.export.source import open_model
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Layer, load_lora
 from lorarar.merge import coefficients, weighted_sum
 from lorarar.mini.judge import ask, load_judge
-from lorarar.pipeline import draw, load_pipeline, put_lora
-from lorarar.pipeline_format import read_pipeline
-from lorarar.runtime.factors import factors_of, pair_factors
 from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.slots import pair_factors, slot_factors
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPTS = ["a red cup on grass", "a votol cup on grass in neon style"]
@@ -105,7 +105,7 @@ def test_a_step_equals_torch(exported, inputs, quantize, bound):
 def test_what_a_lora_changes_equals_torch(exported, inputs, quantize, bound):
     folder, lora = exported[quantize], load_lora(PAIR[0])
     run = session(folder).run
-    factors = factors_of(lora, read_pipeline(folder), "x")
+    factors = slot_factors(lora, read_manifest(folder), "x")
     found = run(None, inputs | factors)[0] - run(None, inputs)[0]
     wanted = torch_unet(inputs, lora) - torch_unet(inputs)
     assert np.linalg.norm(wanted) > 0.02 * np.linalg.norm(torch_unet(inputs))
@@ -113,8 +113,8 @@ def test_what_a_lora_changes_equals_torch(exported, inputs, quantize, bound):
 
 
 def test_swapping_and_swapping_back_changes_nothing(exported, inputs):
-    pipeline = read_pipeline(exported["none"])
-    one, other = (factors_of(load_lora(path), pipeline, "x") for path in PAIR)
+    pipeline = read_manifest(exported["none"])
+    one, other = (slot_factors(load_lora(path), pipeline, "x") for path in PAIR)
     run = session(exported["none"]).run
     alone = session(exported["none"]).run(None, inputs | one)[0]
     swapped = [run(None, inputs | factors)[0] for factors in (one, other, {}, one)]
@@ -150,18 +150,18 @@ def in_float32(path):
 
 
 @pytest.mark.parametrize(("quantize", "bound"), [("none", 1e-5), ("int8", 0.1)])
-def test_a_pair_in_its_seats_equals_the_merged_lora(exported, inputs, quantize, bound):
+def test_a_pair_in_its_slots_equals_the_merged_lora(exported, inputs, quantize, bound):
     """With a layer that only one of both has, with alphas, and with scales."""
     content, style = map(in_float32, PAIR)
     first, *others = style.layers
     style.layers = {name: style.layers[name]._replace(scale=1.7) for name in others}
     m, scales = coefficients(content, style, load_hypernet(HYPERNET)), (0.9, 1.3)
     assert first in m
-    pipeline = read_pipeline(exported[quantize])
-    merged = factors_of(weighted_sum(content, style, m, *scales), pipeline, "x")
-    seated = pair_factors((content, style), m, scales, pipeline, "x")
+    pipeline = read_manifest(exported[quantize])
+    merged = slot_factors(weighted_sum(content, style, m, *scales), pipeline, "x")
+    slotted = pair_factors((content, style), m, scales, pipeline, source="x")
     run = session(exported[quantize]).run
-    none, found, wanted = (run(None, inputs | each)[0] for each in ({}, seated, merged))
+    none, found, wanted = (run(None, inputs | each)[0] for each in ({}, slotted, merged))
     assert relative(found - none, wanted - none) < bound
 
 
@@ -212,7 +212,7 @@ def test_optimum_loads_the_folder_and_draws_as_torch(exported):
 
 
 @pytest.mark.parametrize(
-    "function, decomposed",
+    ("function", "decomposed"),
     [
         (lambda x: torch.relu(x) @ x, False),
         (lambda x: x.clone().masked_fill_(x < 0, 0) @ x, True),  # writes to its input
@@ -224,11 +224,17 @@ def test_only_graphs_that_need_it_are_decomposed(function, decomposed, monkeypat
         def forward(self, x):
             return function(x)
 
+    calls, decompose_with_registry = [], _fx_passes.decompose_with_registry
+
+    def counted(program, registry):
+        calls.append(program)
+        return decompose_with_registry(program, registry)
+
+    monkeypatch.setattr(_fx_passes, "decompose_with_registry", counted)
     program = torch.export.export(Module(), (torch.randn(4, 4),))
-    calls = []
-    monkeypatch.setattr(onnx_decompose, "decompose", lambda *given: calls.append(given))
-    onnx_decompose.decompose_if_needed(program, ONNXRegistry.from_torchlib())
-    assert bool(calls) == decomposed
+    with decompose.known_operators_kept():
+        torch.onnx.export(program, dynamo=True, verbose=False, optimize=False)
+    assert len(calls) == decomposed
 
 
 def test_numbers_stand_for_close_weights():
@@ -236,18 +242,22 @@ def test_numbers_stand_for_close_weights():
     weight[3] = 0
     for bits, bound in ((8, 0.01), (4, 0.12)):
         numbers, scales = quantise(weight, bits)
-        assert relative(restore(numbers, scales, bits, 160), weight) < bound
+        assert relative(dequantise(numbers, scales, bits, 160), weight) < bound
 
 
 def test_the_layers_that_pictures_feel_most_stay_wider(monkeypatch):
-    for name, value in {"PROMPTS": PROMPTS[:1], "STEPS": 2, "TIMES": (500,)}.items():
-        monkeypatch.setattr(sensitivity, name, value)
+    monkeypatch.setattr(sensitivity, "STEPS", 2)
+    monkeypatch.setattr(sensitivity, "TIMESTEPS", (500,))
     with open_model("mini", None) as model:
-        few, many = (sensitivity.widen_until(model, wanted, "int8") for wanted in (45, 60))
+        few, many = (
+            sensitivity.choose_wider_layers(model, "int8", wanted, PROMPTS[:1])
+            for wanted in (45, 60)
+        )
         assert set(few.values()) == set(many.values()) == {"fp16"}
-        assert 0 < len(few) < len(many) and few.keys() < many.keys()
+        assert 0 < len(few) < len(many)
+        assert few.keys() < many.keys()
         with pytest.raises(LorararError, match="all that int8 everywhere reaches"):
-            sensitivity.widen_until(model, 90, "int4")
+            sensitivity.choose_wider_layers(model, "int4", 90, PROMPTS[:1])
 
 
 @pytest.fixture

@@ -13,23 +13,16 @@ from jsonschema import validate
 from typer.testing import CliRunner
 
 from lorarar import Hypernet, load_hypernet, save_hypernet, save_lora
+from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES
 from lorarar.benchmarks import ablations, pictures, quality
 from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
+from lorarar.diffusion.pipeline import load_pipeline
+from lorarar.diffusion.two_loras import carrying, lora_shapes
 from lorarar.mini.judge import Judge, accuracy, save_judge
-from lorarar.pipeline import load_pipeline
 from lorarar.standin import standin_lora
 from lorarar.training.denoising import add_noise, predict
-from lorarar.training.manifest import load_manifest
 from lorarar.training.objective import merge_loss, together_loss
-from lorarar.training.paired import (
-    attention_projections,
-    carry,
-    factors_of,
-    pair_up,
-    pairs_of,
-    unpair,
-)
 from lorarar.training.recipes import HypernetRecipe
 from lorarar.training.ziplora import examples_of, optimise
 
@@ -63,25 +56,25 @@ def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path, monkeyp
     monkeypatch.setattr(pictures, "ZIPLORA_STEPS", 2)
     monkeypatch.setattr(quality, "accuracy", partial(accuracy, drawings=64))
     output = tmp_path / "quality"
-    some = ("--assets", assets, "-o", output, "--images", 1)
-    summed = _run(quality.main, *some, "--way", "svd")
+    common = ("--assets", assets, "-o", output, "--images", 1)
+    summed = _run(quality.main, *common, "--method", "svd")
     assert summed.exit_code == 0 and not (output / "grid.png").exists()
-    first = _run(quality.main, *some, "--way", "style", "--way", "klora")
+    first = _run(quality.main, *common, "--method", "style", "--method", "klora")
     assert first.exit_code == 0, first.output
     drawn = {path: path.stat().st_mtime_ns for path in output.rglob("*-00.png")}
     assert {path.parent.name for path in drawn} == {"svd", "style", "klora"}
     more = ("style", "klora", "lorarar", "joint", "optimised")
-    ways = [option for way in more for option in ("--way", way)]
-    second = _run(quality.main, *some, *ways)
+    methods = [option for method in more for option in ("--method", method)]
+    second = _run(quality.main, *common, *methods)
     assert second.exit_code == 0, second.output
     assert {path: path.stat().st_mtime_ns for path in drawn} == drawn
     report = json.loads((output / "quality.json").read_text())
     validate(report, json.loads(SCHEMA.read_text()))
     assert [row["name"] for row in report["rows"]] == list(more)
     assert (output / "grid.png").read_bytes()[1:4] == b"PNG"
-    refused = _run(quality.main, *some[:-1], 2, *ways)
+    refused = _run(quality.main, *common[:-1], 2, *methods)
     assert "was measured with" in str(refused.exception)
-    unknown = _run(quality.main, *some, "--way", "magic")
+    unknown = _run(quality.main, *common, "--method", "magic")
     assert "magic: unknown" in str(unknown.exception)
 
 
@@ -141,21 +134,19 @@ def test_ziplora_lowers_the_loss_and_leaves_the_unet_as_it_was(assets):
     unet = pipeline.unet
     before = {name: weight.clone() for name, weight in unet.state_dict().items()}
     scheduler, steps = DDPMScheduler.from_config(pipeline.scheduler.config), []
-    m = optimise(unet, scheduler, *pair, examples, lambda: steps.append(1), steps=15)
+    m = optimise(
+        unet, scheduler, *pair, examples=examples, after_step=lambda: steps.append(1), steps=15
+    )
     assert len(steps) == 15
     after = unet.state_dict()
     assert before.keys() == after.keys() and all(w.equal(after[name]) for name, w in before.items())
 
     @torch.no_grad()
     def loss(coefficients):
-        shapes = attention_projections(unet)
-        paired = pair_up(unet, list(shapes))
-        carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
         torch.manual_seed(0)
         batches = {role: known.take(torch.tensor([0, 1] * 8)) for role, known in examples.items()}
-        found = merge_loss(unet, paired, coefficients, batches, scheduler)
-        unpair(unet, paired)
-        return found
+        with carrying(unet, *pair) as paired:
+            return merge_loss(unet, paired, coefficients, batches, scheduler=scheduler)
 
     assert loss({name: torch.from_numpy(each) for name, each in m.items()}) < 0.95 * loss({})
 
@@ -167,7 +158,7 @@ def test_together_is_measured_against_what_both_add_up_to(assets):
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
     known = examples_of(next((assets / "loras").glob("*.safetensors")), pipeline)
     pair = [standin_lora("mini", 4, seed, np.float32) for seed in (1, 2)]
-    shapes = attention_projections(unet)
+    shapes = lora_shapes(unet)
     generator = np.random.default_rng(0)
     m = {n: generator.uniform(0.5, 1.5, (2, w)).astype("f4") for n, (_, w) in shapes.items()}
     torch.manual_seed(0)
@@ -195,11 +186,9 @@ def test_together_is_measured_against_what_both_add_up_to(assets):
         for f, w in zip(found, wanted, strict=True)
     ]
     unet.load_state_dict(plain)
-    paired = pair_up(unet, list(shapes))
-    carry(paired, pairs_of(*(factors_of(lora, shapes, unet.device) for lora in pair)))
     leaves = {name: torch.from_numpy(each).requires_grad_() for name, each in m.items()}
     torch.manual_seed(0)
-    assert together_loss(unet, paired, leaves, known, scheduler) == pytest.approx(
-        np.mean(errors), rel=1e-3
-    )
+    with carrying(unet, *pair) as paired:
+        loss = together_loss(unet, paired, leaves, known, scheduler=scheduler)
+    assert loss == pytest.approx(np.mean(errors), rel=1e-3)
     assert all(leaf.grad.abs().sum() > 0 for leaf in leaves.values())

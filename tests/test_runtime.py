@@ -25,9 +25,12 @@ from lorarar import (
     save_lora,
     weighted_sum,
 )
+from lorarar.artefacts.formats import FORMAT_OF, FORMATS
+from lorarar.artefacts.merger import MergerManifest
 from lorarar.export import to_coreml, to_executorch, to_onnx
-from lorarar.export.artefact import verify
-from lorarar.merger_format import Manifest
+from lorarar.export.coreml.hypernet import check_functions
+from lorarar.export.exporters import export_hypernet
+from lorarar.export.report import verify
 from lorarar.runtime import load_merger
 
 BLOCK = "unet.mid_block.attentions.0.transformer_blocks.0"
@@ -36,8 +39,9 @@ HYPERNET = replace(
     Hypernet.random((64,), hidden=16), offsets={f"{BLOCK}.attn1.to_q": OFFSET}
 )  # the other layer has none
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
-EXPORTERS = {"onnxruntime": (to_onnx, "onnx"), "executorch": (to_executorch, "pte")}
-ARTEFACTS = [(backend, dtype) for backend in EXPORTERS for dtype in TOLERANCE]
+SCRIPTS = {"onnxruntime": to_onnx, "executorch": to_executorch}
+SUFFIXES = {"onnxruntime": "onnx", "executorch": "pte"}
+ARTEFACTS = [(backend, dtype) for backend in SCRIPTS for dtype in TOLERANCE]
 
 
 @pytest.fixture(scope="session")
@@ -46,10 +50,9 @@ def artefacts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("artefacts")
 
     def path_of(backend: str, dtype: str):
-        exporter, suffix = EXPORTERS[backend]
-        path = folder / f"{dtype}.{suffix}"
+        path = folder / f"{dtype}.{SUFFIXES[backend]}"
         if not path.exists():
-            report = exporter.export_hypernet(HYPERNET, path, dtype)
+            report = export_hypernet(FORMAT_OF[backend], HYPERNET, path, dtype)
             assert len(report.graphs) == 3
         return path
 
@@ -123,7 +126,7 @@ def test_backends_without_export_run_the_checkpoint(backend, tmp_path):
         assert_close(merger.coefficients(*prepared), published(*pair), 2e-3)
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_a_layer_in_one_lora_only_counts_as_zero_in_the_other(backend, artefacts):
     merger = load_merger(artefacts(backend, "fp32"), backend)
     content, style = draw(3, 1), draw(5, 2)
@@ -132,7 +135,7 @@ def test_a_layer_in_one_lora_only_counts_as_zero_in_the_other(backend, artefacts
     assert_close(merger.coefficients(content, style), published(content, style), 1e-5)
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_merge_gives_the_merged_lora_of_files(backend, artefacts, tmp_path):
     from lorarar.standin import standin_lora
 
@@ -154,7 +157,7 @@ def test_the_onnxruntime_path_imports_no_torch(artefacts, tmp_path):
     from lorarar.standin import standin_lora
 
     path = tmp_path / "merger.onnx"
-    to_onnx.export_hypernet(Hypernet.random(hidden=8), path)
+    export_hypernet("onnx", Hypernet.random(hidden=8), path, "fp32")
     lora = standin_lora("koala-700m", 2, seed=0, dtype=ml_dtypes.bfloat16)
     save_lora(lora, tmp_path / "bf16.safetensors")
     code = f"""
@@ -169,10 +172,10 @@ assert not heavy, heavy
 
 
 def test_artefacts_carry_their_manifest_and_no_float_copy_of_int8_weights(artefacts):
-    for backend in EXPORTERS:
+    for backend in SCRIPTS:
         for dtype in TOLERANCE:
             merger = load_merger(artefacts(backend, dtype), backend)
-            assert merger.manifest == Manifest.of(HYPERNET, dtype)
+            assert merger.manifest == MergerManifest.of(HYPERNET, dtype)
     model = onnx.load(artefacts("onnxruntime", "int8"))
     weights = [w for w in model.graph.initializer if tuple(w.dims) == (16, 64)]
     assert weights and all(w.data_type == onnx.TensorProto.INT8 for w in weights)
@@ -184,7 +187,7 @@ def refused(path, backend: str, match: str):
     assert "\n" not in str(error.value) and path.name in str(error.value)
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 @pytest.mark.parametrize("keep", [0, 6, 40, 1000, -64])
 def test_truncated_artefacts_are_one_line_and_leave_the_process_alive(
     backend, keep, artefacts, tmp_path
@@ -212,14 +215,14 @@ def test_executorch_refuses_a_rank_beyond_its_limit_in_one_line(artefacts):
     assert_close(merger.coefficients(*pair), published(*pair), 1e-5)
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_artefacts_do_not_tell_where_they_were_made(backend, artefacts):
     written = artefacts(backend, "fp32").read_bytes()
     for place in (Path(to_onnx.__file__).parent, Path(onnx.__file__).parent.parent):
         assert str(place).encode() not in written
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_foreign_and_newer_artefacts_are_refused(backend, artefacts, tmp_path):
     path = tmp_path / "artefact"
     path.write_bytes(b"\x08\x00\x00\x00 not an artefact at all, but some text" * 9)
@@ -236,10 +239,10 @@ def test_foreign_and_newer_artefacts_are_refused(backend, artefacts, tmp_path):
 
 @pytest.mark.parametrize("offsets", ["AAAA", "no base64", "////////////"])
 def test_damaged_offsets_are_refused(offsets):
-    whole = Manifest.of(HYPERNET, "fp32")
+    whole = MergerManifest.of(HYPERNET, "fp32")
     assert np.array_equal(whole.layer_offsets[f"{BLOCK}.attn1.to_q"], OFFSET)
     with pytest.raises(LorararError, match="no manifest of an exported hypernetwork"):
-        Manifest.parse(replace(whole, offsets=offsets).to_json(), Path("x.onnx"))
+        MergerManifest.parse(replace(whole, offsets=offsets).to_json(), Path("x.onnx"))
 
 
 def test_unknown_missing_and_unrunnable_backends_say_why(tmp_path):
@@ -290,19 +293,19 @@ def test_loras_not_prepared_alike_are_merged_from_their_factors(levels, artefact
     assert_close(merger.coefficients(*mixed), published(*pair), 1e-5)
 
 
-@pytest.mark.parametrize("exporter", [to_onnx, to_executorch, to_coreml])
-def test_exports_keep_what_exists_and_refuse_unknown_dtypes(exporter, tmp_path):
+@pytest.mark.parametrize("name", FORMATS)
+def test_exports_keep_what_exists_and_refuse_unknown_dtypes(name, tmp_path):
     path = tmp_path / "merger"
     path.write_bytes(b"mine")
     with pytest.raises(LorararError, match="--force"):
-        exporter.export_hypernet(HYPERNET, path)
+        export_hypernet(name, HYPERNET, path, "fp32")
     with pytest.raises(LorararError, match="dtype 'fp4'"):
-        exporter.export_hypernet(HYPERNET, path, "fp4", force=True)
+        export_hypernet(name, HYPERNET, path, "fp4", force=True)
     assert path.read_bytes() == b"mine"
 
 
 def test_an_export_that_computes_something_else_fails_its_verification(tmp_path):
-    manifest = Manifest.of(HYPERNET, "fp32")
+    manifest = MergerManifest.of(HYPERNET, "fp32")
 
     def wrong(graph, arrays):
         return np.ones((2, arrays[-1].shape[-1]), np.float32)
@@ -316,14 +319,14 @@ def test_core_ml_packages_have_the_manifest_s_functions_and_ranges(dtype, tmp_pa
     import coremltools as ct
 
     path = tmp_path / "merger.mlpackage"
-    report = to_coreml.export_hypernet(HYPERNET, path, dtype)
+    report = export_hypernet("coreml", HYPERNET, path, dtype)
     if sys.platform != "darwin":
         assert "not run" in report.note
     package = ct.models.MLModel(str(path), skip_model_load=True)
-    manifest = Manifest.of(HYPERNET, dtype)
+    manifest = MergerManifest.of(HYPERNET, dtype)
     assert json.loads(package.user_defined_metadata["manifest"]) == json.loads(manifest.to_json())
     spec = package.get_spec()
-    to_coreml.check_spec(spec, manifest, path)
+    check_functions(spec, manifest, path)
     assert spec.specificationVersion == 9  # iOS 18
     operations = {
         operation.type
@@ -335,24 +338,23 @@ def test_core_ml_packages_have_the_manifest_s_functions_and_ranges(dtype, tmp_pa
     assert load_merger(path, "coreml").manifest == manifest
     del spec.description.functions[0]
     with pytest.raises(LorararError, match="functions"):
-        to_coreml.check_spec(spec, manifest, path)
+        check_functions(spec, manifest, path)
 
 
 def test_core_ml_refuses_int8_in_one_line(tmp_path):
     with pytest.raises(LorararError, match="no int8 inputs"):
-        to_coreml.export_hypernet(HYPERNET, tmp_path / "merger.mlpackage", "int8")
+        export_hypernet("coreml", HYPERNET, tmp_path / "merger.mlpackage", "int8")
 
 
-@pytest.mark.parametrize("backend", EXPORTERS)
+@pytest.mark.parametrize("backend", SCRIPTS)
 def test_scripts_run_by_path_without_arguments_and_write_both_widths(backend, tmp_path):
     from lorarar.standin import standin_lora
 
-    exporter, suffix = EXPORTERS[backend]
-    script = [sys.executable, exporter.__file__]
+    script = [sys.executable, SCRIPTS[backend].__file__]
     done = subprocess.run(script, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "untrained stand-in" in done.stdout and "factored_1280" in done.stdout
-    merger = load_merger(tmp_path / f"merger.{suffix}", backend)
+    merger = load_merger(tmp_path / f"merger.{SUFFIXES[backend]}", backend)
     pair = [standin_lora("koala-700m", 2, seed, np.float32) for seed in (1, 2)]
     assert_close(merger.coefficients(*pair), coefficients(*pair, Hypernet.random()), 1e-5)
 

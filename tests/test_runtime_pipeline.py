@@ -1,27 +1,32 @@
 """Drawing from an exported folder: what the runtime's users rely on."""
 
+import doctest
+import inspect
 import json
 import os
 import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import lorarar.runtime
+from lorarar.artefacts.training import load_manifest
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
-from lorarar.export.adapter import export_adapter
+from lorarar.export.onnx.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.prepare import prepare
-from lorarar.runtime import kept
-from lorarar.runtime.pipeline import Cancelled, Pipeline
+from lorarar.runtime.merger import Merger
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.samplers import SAMPLERS
 from lorarar.save import save_lora
-from lorarar.training.manifest import load_manifest
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPTS = ["a red cup on grass", "a votol cup on grass in neon style"]
@@ -47,13 +52,28 @@ def test_other_sizes_can_be_drawn(pipeline):
 def test_cancelling_leaves_a_usable_pipeline(pipeline):
     pipeline.load_lora(PAIR[0])
     wanted = pipeline.generate(PROMPTS[0], steps=3)
-    seen = []
-    with pytest.raises(Cancelled):
-        pipeline.generate(
-            PROMPTS[0], steps=3, on_step=lambda step, of: seen.append(step) or step < 2
-        )
-    assert seen == [1, 2]
+    drawing = pipeline.steps(PROMPTS[0], steps=3)
+    next(drawing)
     assert pipeline.generate(PROMPTS[0], steps=3).tobytes() == wanted.tobytes()
+
+
+def test_each_step_has_latents_and_the_last_are_the_picture(pipeline):
+    pipeline.load_lora(PAIR[0])
+    wanted = pipeline.generate(PROMPTS[0], steps=3)
+    latents = list(pipeline.steps(PROMPTS[0], steps=3))
+    assert [each.shape for each in latents] == [(1, 8, 16, 16)] * 3
+    pictures = [pipeline.decode(each).tobytes() for each in latents]
+    assert pictures[2] == wanted.tobytes() != pictures[1]
+
+
+def test_loras_loaded_between_steps_are_for_the_next_picture(pipeline):
+    pipeline.load_lora(PAIR[0])
+    wanted = pipeline.generate(PROMPTS[0], steps=2).tobytes()
+    drawing = pipeline.steps(PROMPTS[0], steps=2)
+    next(drawing)
+    pipeline.set_pair(*PAIR)
+    assert pipeline.decode(next(drawing)).tobytes() == wanted
+    assert pipeline.generate(PROMPTS[0], steps=2).tobytes() != wanted
 
 
 def test_prepared_loras_draw_as_plain_ones(exported_none, tmp_path):
@@ -71,10 +91,11 @@ def test_prepared_loras_draw_as_plain_ones(exported_none, tmp_path):
     assert psnr(*pictures) > 60
 
 
-def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_path, monkeypatch):
+def test_loras_used_last_are_kept_and_changed_files_read_again(exported_int8, tmp_path):
+    pipeline = Pipeline.load(exported_int8, threads=1)
     path = shutil.copy(PAIR[0], tmp_path / "lora.safetensors")
     pipeline.load_lora(path)
-    first = pipeline.factors
+    made, first = pipeline.cache.made, pipeline.factors
     pipeline.load_lora(PAIR[1])
     pipeline.load_lora(path)
     assert pipeline.factors is first
@@ -83,15 +104,15 @@ def test_loras_used_last_are_kept_and_changed_files_read_again(pipeline, tmp_pat
     assert pipeline.factors is not first
     for number in range(12):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
-    assert len(pipeline.kept.held) == 8
+    assert len(made.values) == 8
     one = sum(factor.nbytes for factor in pipeline.factors.values())
-    monkeypatch.setattr(kept, "KEPT_BYTES", 3 * one)
+    made.most_bytes = 3 * one
     for number in range(5):
         pipeline.load_lora(shutil.copy(PAIR[0], tmp_path / f"{number}.safetensors"))
-    assert len(pipeline.kept.held) == 3
-    monkeypatch.setattr(kept, "KEPT_BYTES", 0)
+    assert len(made.values) == 3
+    made.most_bytes = 0
     pipeline.load_lora(path)
-    assert [*pipeline.kept.held.values()] == [pipeline.factors]
+    assert [*made.values.values()] == [pipeline.factors]
 
 
 def copied(folder, tmp_path):
@@ -172,7 +193,7 @@ def test_forgetting_loras_leaves_the_one_that_draws(pipeline):
     pipeline.set_pair(*PAIR)
     before = pipeline.factors
     pipeline.forget()
-    assert not pipeline.kept.held
+    assert not pipeline.cache.made.values and not pipeline.cache.opened.values
     assert pipeline.factors is before
     pipeline.set_pair(*PAIR)
     assert all(np.array_equal(pipeline.factors[name], before[name]) for name in before)
@@ -210,6 +231,7 @@ from pathlib import Path
 from lorarar.errors import LorararError
 from lorarar.runtime.backends import load_backend
 from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.samplers import SAMPLERS
 folder, backend, spare = sys.argv[1:]
 load_backend(backend)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * 4096
@@ -235,10 +257,13 @@ def test_too_little_memory_to_load_is_one_line(exported_int8):
 
 FRESH = """
 import sys
+from lorarar.methods.factored import FACTORED
 from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.samplers import SAMPLERS
 folder, content, style, prompt, seed, output = sys.argv[1:]
 pipeline = Pipeline.load(folder, threads=1)
-pipeline.set_pair(content, style)
+for method in reversed(FACTORED):
+    pipeline.set_pair(content, style, method=method)
 pipeline.generate(prompt, steps=2, seed=int(seed)).save(output)
 imported = {"torch", "diffusers", "transformers", "peft"} & set(sys.modules)
 assert not imported, imported
@@ -290,11 +315,11 @@ def test_threads_that_ask_at_once_are_served_one_after_another(pipeline):
 
 def test_few_step_samplers_draw(pipeline):
     pipeline.load_lora(None)
-    for scheduler in ("euler", "dpm++2m", "lcm"):
-        picture = pipeline.generate(PROMPTS[0], steps=4, guidance=1, scheduler=scheduler)
+    for sampler in SAMPLERS:
+        picture = pipeline.generate(PROMPTS[0], steps=4, guidance=1, sampler=sampler)
         assert np.asarray(picture).std() > 5
-    with pytest.raises(LorararError, match="scheduler 'odd'"):
-        pipeline.generate(PROMPTS[0], scheduler="odd")
+    with pytest.raises(LorararError, match="sampler 'odd'"):
+        pipeline.generate(PROMPTS[0], sampler="odd")
 
 
 def test_a_folder_without_a_hypernetwork_says_so(exported_int8, tmp_path):
@@ -311,3 +336,66 @@ def test_a_folder_without_a_hypernetwork_says_so(exported_int8, tmp_path):
 def test_empty_prompts_draw(pipeline):
     pipeline.load_lora(None)
     assert pipeline.generate("", negative_prompt="", steps=1).size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        *(
+            (each, rf"is not for devices.*lorarar merge --method {each} -o merged\.safetensors")
+            for each in ("ties", "dare", "dare-ties", "ziplora")
+        ),
+        (
+            "klora",
+            r"draws with torch only; use: lorarar generate --method klora, without --exported$",
+        ),
+        ("best", "is unknown; devices know lorarar, direct, linear, svd$"),
+    ],
+)
+def test_methods_that_devices_do_not_know_are_refused_with_what_to_do(pipeline, method, said):
+    pipeline.set_pair(*PAIR)
+    before = pipeline.factors
+    with pytest.raises(LorararError, match=f"method '{method}'.* {said}"):
+        pipeline.set_pair(*PAIR, method=method)
+    assert pipeline.factors is before
+
+
+def test_engines_that_run_hypernetworks_only_are_refused(exported_int8):
+    with pytest.raises(LorararError, match="'numpy' runs hypernetworks only; use one of onnx"):
+        Pipeline.load(exported_int8, "numpy")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "runtime",
+        "pipeline",
+        "cache",
+        "conditioning",
+        "merger",
+        "samplers",
+        "tokenizer",
+        "backends",
+    ],
+)
+def test_examples_of_docstrings_run(module, exported_int8):
+    name = "lorarar.runtime" if module == "runtime" else f"lorarar.runtime.{module}"
+    given = {
+        "exported": exported_int8,
+        "artefact": exported_int8 / "merger.onnx",
+        "checkpoint": HYPERNET,
+        "content": PAIR[0],
+        "style": PAIR[1],
+    }
+    done = doctest.testmod(import_module(name), extraglobs=given)
+    assert done.attempted and not done.failed
+
+
+def test_every_public_entrance_of_the_runtime_has_an_example():
+    entrances = [getattr(lorarar.runtime, name) for name in lorarar.runtime.__all__]
+    entrances = [each for each in entrances if inspect.isfunction(each)]
+    for kind in (Pipeline, Merger):
+        members = inspect.getmembers(kind, lambda each: inspect.isroutine(each))
+        entrances += [member for name, member in members if name[0] != "_"]
+    assert len(entrances) > 8
+    assert [each.__qualname__ for each in entrances if ">>>" not in each.__doc__] == []

@@ -21,12 +21,12 @@ from safetensors.numpy import save_file
 from lorarar.benchmarks.screenshot import opened, served
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
-from lorarar.runtime.pipeline import Cancelled, Pipeline
+from lorarar.runtime.pipeline import Pipeline
 from lorarar.serve import loras
 from lorarar.serve.app import make_app
 from lorarar.serve.server import is_loopback
 
-WISH = {"content": "votol", "style": "neon", "prompt": "a votol cup in neon style", "steps": 3}
+REQUEST = {"content": "votol", "style": "neon", "prompt": "a votol cup in neon style", "steps": 3}
 WATCH_STATUS = """() => {
     const status = document.getElementById("status");
     window.statuses = [];
@@ -55,16 +55,16 @@ def client(pipeline, uploads):
         yield client
 
 
-def news(lines):
+def events_of(lines):
     return [json.loads(line) for line in lines]
 
 
 def draw(client, **changes):
-    return news(client.post("/draw", json=WISH | changes).iter_lines())
+    return events_of(client.post("/draw", json=REQUEST | changes).iter_lines())
 
 
-def picture_of(happened):
-    kind, data = happened[-1]["picture"].split(",")
+def picture_of(events):
+    kind, data = events[-1]["picture"].split(",")
     assert kind == "data:image/png;base64"
     return np.asarray(Image.open(BytesIO(b64decode(data))))
 
@@ -95,69 +95,69 @@ def test_without_a_manifest_both_lists_show_all(tmp_path):
     assert {name: choice.kinds for name, choice in choices.items()} == {"ink": ("content", "style")}
 
 
-def test_drawing_tells_every_step_and_ends_in_a_png(client):
-    happened = draw(client)
-    assert happened[0] == {"ahead": 0}
-    assert happened[1]["merged"] > 0
-    assert happened[2:-1] == [{"step": step, "of": 3} for step in (1, 2, 3)]
-    assert picture_of(happened).shape == (64, 64, 3)
+def test_drawing_sends_every_step_and_ends_in_a_png(client):
+    events = draw(client)
+    assert events[0] == {"ahead": 0}
+    assert events[1]["merged"] > 0
+    assert events[2:-1] == [{"step": step, "of": 3} for step in (1, 2, 3)]
+    assert picture_of(events).shape == (64, 64, 3)
 
 
 def test_the_picture_is_the_pipelines_with_these_strengths_and_seed(client, pipeline):
     drawn = picture_of(draw(client, content_scale=0.5, style_scale=1.5, seed=7))
-    pair = (LORAS / f"{WISH[kind]}.safetensors" for kind in ("content", "style"))
+    pair = (LORAS / f"{REQUEST[kind]}.safetensors" for kind in ("content", "style"))
     pipeline.set_pair(*pair, 0.5, 1.5)
-    wanted = pipeline.generate(WISH["prompt"], steps=3, seed=7)
+    wanted = pipeline.generate(REQUEST["prompt"], steps=3, seed=7)
     assert np.array_equal(drawn, wanted)
     assert not np.array_equal(drawn, picture_of(draw(client, seed=7)))
 
 
 def test_hanging_up_cancels_the_picture(client, pipeline, monkeypatch):
-    cancelled, generate = Event(), pipeline.generate
+    cancelled, steps = Event(), pipeline.steps
 
     def watched(*args, **options):
         try:
-            return generate(*args, **options)
-        except Cancelled:
+            yield from steps(*args, **options)
+        except GeneratorExit:
             cancelled.set()
             raise
 
-    monkeypatch.setattr(pipeline, "generate", watched)
-    with client.stream("POST", "/draw", json=WISH | {"steps": 100}) as answer:
+    monkeypatch.setattr(pipeline, "steps", watched)
+    with client.stream("POST", "/draw", json=REQUEST | {"steps": 100}) as answer:
         next(line for line in answer.iter_lines() if "step" in line)
     assert cancelled.wait(30)
     assert "picture" in draw(client)[-1]
 
 
 def test_two_pictures_at_once_are_drawn_one_after_another(client):
-    wishes = WISH | {"steps": 20}, WISH | {"style": "ink", "steps": 4}
-    alone = [picture_of(draw(client, **wish)) for wish in wishes]
-    with client.stream("POST", "/draw", json=wishes[0]) as first:
+    requests = REQUEST | {"steps": 20}, REQUEST | {"style": "ink", "steps": 4}
+    alone = [picture_of(draw(client, **request)) for request in requests]
+    with client.stream("POST", "/draw", json=requests[0]) as first:
         lines = first.iter_lines()
         next(line for line in lines if "step" in line)
-        with client.stream("POST", "/draw", json=wishes[1]) as second:
+        with client.stream("POST", "/draw", json=requests[1]) as second:
             second_lines = second.iter_lines()
             assert json.loads(next(second_lines)) == {"ahead": 1}
-            together = [picture_of(news(each)) for each in (lines, second_lines)]
+            together = [picture_of(events_of(each)) for each in (lines, second_lines)]
     assert np.array_equal(together, alone)
 
 
 def test_a_picture_given_up_while_it_waits_is_never_begun(client, pipeline, monkeypatch):
-    prompts, generate = [], pipeline.generate
+    prompts, steps = [], pipeline.steps
 
     def watched(prompt, **options):
         prompts.append(prompt)
-        return generate(prompt, **options)
+        return steps(prompt, **options)
 
-    monkeypatch.setattr(pipeline, "generate", watched)
-    with client.stream("POST", "/draw", json=WISH | {"steps": 20}) as first:
+    monkeypatch.setattr(pipeline, "steps", watched)
+    with client.stream("POST", "/draw", json=REQUEST | {"steps": 20}) as first:
         lines = first.iter_lines()
         next(line for line in lines if "step" in line)
-        with client.stream("POST", "/draw", json=WISH | {"prompt": "never"}) as second:
+        with client.stream("POST", "/draw", json=REQUEST | {"prompt": "never"}) as second:
             next(second.iter_lines())
-        assert "picture" in news(lines)[-1]
+        assert "picture" in events_of(lines)[-1]
     draw(client)
-    assert prompts == [WISH["prompt"]] * 2
+    assert prompts == [REQUEST["prompt"]] * 2
 
 
 @pytest.mark.parametrize(
@@ -174,12 +174,12 @@ def test_a_picture_given_up_while_it_waits_is_never_begun(client, pipeline, monk
     ],
 )
 def test_what_cannot_be_drawn_is_refused_in_one_line(client, changes, said):
-    content = json.dumps(WISH | changes)
+    content = json.dumps(REQUEST | changes)
     assert said in line_of(client.post("/draw", content=content))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b"null", b"\xff", b"[" * 90_000])
-def test_what_is_no_wish_is_refused_in_one_line(client, content):
+def test_what_is_no_request_is_refused_in_one_line(client, content):
     line_of(client.post("/draw", content=content))
 
 
@@ -187,9 +187,9 @@ def test_a_failure_while_drawing_is_one_line_and_the_next_picture_is_drawn(
     client, pipeline, monkeypatch
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "generate", lambda *args, **options: 1 / 0)
-        happened = draw(client)
-    assert happened[-1] == {
+        patch.setattr(pipeline, "steps", lambda *args, **options: 1 / 0)
+        events = draw(client)
+    assert events[-1] == {
         "error": "could not draw (ZeroDivisionError); the terminal says more",
     }
     assert "picture" in draw(client)[-1]
@@ -241,7 +241,8 @@ def bad_loras(folder):
     for content in (b"", b"MZ" * 1000, ink[:50_000]):
         yield "not a valid safetensors file", content
     for said, tensors in {
-        "lorarar convert bad.safetensors": layer(down="lora_down", up="lora_up"),
+        "lorarar convert bad.safetensors": layer()
+        | {f"{LAYER}.dora_scale": np.ones((96, 1), np.float32)},
         "another base": layer(640),
         "finite": layer(value=np.nan),
     }.items():
@@ -281,7 +282,7 @@ def test_other_sites_are_refused(client, uploads, headers):
     for method, path, content in (
         ("GET", "/", None),
         ("GET", "/about", None),
-        ("POST", "/draw", json.dumps(WISH)),
+        ("POST", "/draw", json.dumps(REQUEST)),
         ("PUT", "/loras/ink.safetensors", ink),
     ):
         answer = client.request(method, path, content=content, headers=headers)
@@ -334,6 +335,15 @@ def command(exported_int8, tmp_path):
         process.kill()
 
 
+def test_the_page_needs_neither_torch_nor_training():
+    code = """
+import sys, lorarar.serve.server
+needless = {"torch", "diffusers", "peft", "lorarar.training", "lorarar.export"} & {*sys.modules}
+assert not needless, needless
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_command_draws_without_torch(command):
     address, stop = command
     with httpx.Client(base_url=address, timeout=60) as client:
@@ -348,7 +358,7 @@ def test_stopped_while_it_draws_the_command_removes_what_was_uploaded(command, t
     with httpx.Client(base_url=address, timeout=60) as client:
         put(client, "mine.safetensors", (LORAS / "ink.safetensors").read_bytes())
         assert len([*(tmp_path / "temporary").rglob("mine.safetensors")]) == 1
-        with client.stream("POST", "/draw", json=WISH | {"steps": 100}) as answer:
+        with client.stream("POST", "/draw", json=REQUEST | {"steps": 100}) as answer:
             lines = answer.iter_lines()
             next(line for line in lines if "step" in line)
             said = stop(signal.SIGTERM)

@@ -17,23 +17,31 @@ from diffusers import DDPMScheduler
 from typer.testing import CliRunner
 
 from lorarar import load_hypernet, load_lora
+from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES, SHAPES, attention_shapes, narrowed
 from lorarar.benchmarks.training_memory import write_loras
 from lorarar.cli import cli
+from lorarar.diffusion.klora import balances, choose_loras
+from lorarar.diffusion.pipeline import draw, load_onto, load_pipeline, put_lora
+from lorarar.diffusion.standin import standin_pipeline
+from lorarar.diffusion.two_loras import (
+    PairedLinear,
+    lora_shapes,
+    pairs_of,
+    torch_factors,
+    use,
+)
 from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.merge import coefficients
-from lorarar.pipeline import draw, load_onto, load_pipeline, put_lora
-from lorarar.standin_model import standin_pipeline
+from lorarar.methods.options import PRECISIONS
 from lorarar.training.denoising import add_noise, snr_weights
-from lorarar.training.hypernet import TorchHypernet, train_hypernet
-from lorarar.training.klora import balances, choose
+from lorarar.training.hypernet import train_hypernet
 from lorarar.training.lora import load_prior
-from lorarar.training.manifest import load_manifest
 from lorarar.training.many import train_many
-from lorarar.training.paired import PairedLinear, attention_projections, factors_of, pairs_of, use
-from lorarar.training.recipes import OBJECTIVES, PRECISIONS, HypernetRecipe, LoraRecipe
+from lorarar.training.recipes import OBJECTIVES, HypernetRecipe, LoraRecipe
+from lorarar.training.torch_hypernet import TorchHypernet
 
 
 def _invoke(*arguments):
@@ -60,9 +68,13 @@ LAYERS = {
 }
 
 
+def paired_up(*loras):
+    return pairs_of(*(torch_factors(lora, LAYERS, torch.device("cpu")) for lora in loras))
+
+
 def test_paired_linear_equals_the_dense_formula():
     content, style = _random_lora(1, LAYERS), _random_lora(2, LAYERS)
-    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    pairs = paired_up(content, style)
     generator = np.random.default_rng(3)
     for name, (out, width) in LAYERS.items():
         layer = PairedLinear(torch.nn.Linear(width, out))
@@ -91,7 +103,7 @@ def test_trainable_hypernetwork_equals_numpy_s(offsets):
         torch.nn.init.normal_(weight)
     assert len(net.frozen().offsets) == (len(LAYERS) if offsets else 0)
     content, style = _random_lora(1, LAYERS), _random_lora(2, LAYERS, rank=5)
-    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    pairs = paired_up(content, style)
     wanted = coefficients(content, style, net.frozen())
     for name, m in net(pairs).items():
         assert np.allclose(m.detach().numpy(), wanted[name], atol=1e-4)
@@ -101,7 +113,7 @@ def test_klora_chooses_as_its_definition_says():
     content, style = _random_lora(1, LAYERS, rank=2), _random_lora(2, LAYERS, rank=3)
     for layer in style.layers.values():
         layer.up[...] *= 3
-    pairs = pairs_of(*(factors_of(lora, LAYERS, torch.device("cpu")) for lora in (content, style)))
+    pairs = paired_up(content, style)
     dense = [
         {name: np.abs(reference.dense(*layer)) for name, layer in lora.layers.items()}
         for lora in (content, style)
@@ -110,7 +122,7 @@ def test_klora_chooses_as_its_definition_says():
     paired = {name: PairedLinear(torch.nn.Linear(*shape[::-1])) for name, shape in LAYERS.items()}
     chosen = set()
     for done in (0.0, 0.25, 0.5, 1.0):
-        choose(paired, balances(pairs), done)
+        choose_loras(paired, balances(pairs), done)
         for name, layer in paired.items():
             top_c, top_s = (np.sort(d[name], axis=None)[-6:].sum() for d in dense)
             wins = top_c / gamma > top_s * (1.5 * done + 0.5)
@@ -224,7 +236,7 @@ train = loop.train
 lora.train = lambda *a, **k: train(*a, save_every=2, **k)
 recipe = LoraRecipe(rank=2, steps=4, learning_rate=0.01)
 lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "ink", "style",
-                Path(sys.argv[1]), recipe)
+                output=Path(sys.argv[1]), recipe=recipe)
 """
 
     def run(output, *more):
@@ -313,8 +325,8 @@ def test_snr_weights_are_those_of_clean_latents(prediction):
         return at(signal) * noisy.latents - at(noise) * target
 
     wanted = ratio.clamp(max=5) * (clean(said) - latents).square().mean((1, 2, 3))
-    off = (said - noisy.target).square().mean((1, 2, 3))
-    found = snr_weights(scheduler, noisy.times, 5.0) * off
+    errors = (said - noisy.target).square().mean((1, 2, 3))
+    found = snr_weights(scheduler, noisy.times, 5.0) * errors
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
@@ -399,7 +411,7 @@ def test_a_lora_for_another_base_is_refused(untrained):
     with pytest.raises(LorararError, match=r"other\.safetensors: .*give a LoRA of"):
         put_lora(pipeline, lora)
     with pytest.raises(LorararError, match=r"other\.safetensors: layer .* is 8x8"):
-        factors_of(lora, attention_projections(pipeline.unet), torch.device("cpu"))
+        torch_factors(lora, lora_shapes(pipeline.unet), torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", ["sdxl", "koala-700m"])
@@ -407,6 +419,7 @@ def test_both_trainings_run_on_real_architectures(name, tmp_path, monkeypatch):
     """As narrow as the embedded model, which makes this a base of its own."""
     base = narrowed(BASES[name])
     shapes = attention_shapes(base)
+    monkeypatch.setitem(BASES, "narrow", base)
     monkeypatch.setitem(SHAPES, "narrow", shapes)
     standin_pipeline(base, torch.float32, side=8).save_pretrained(tmp_path / "model")
     write_loras(tmp_path, base, rank=2)

@@ -1,10 +1,18 @@
 """The small world: fixed by its seed, and rich enough to tell everything in it apart."""
 
 import hashlib
+import json
+import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from lorarar.artefacts.training import load_manifest
+from lorarar.embedded import LORAS
+from lorarar.errors import LorararError
+from lorarar.mini import pictures
+from lorarar.mini.pictures import PIXELS_SHA256, draw_training_images
 from lorarar.mini.styles import PLAIN, STYLES
 from lorarar.mini.things import ACCESSORIES, CLASSES, MARKINGS
 from lorarar.mini.world import (
@@ -19,6 +27,7 @@ from lorarar.mini.world import (
     random_individual,
     random_scene,
 )
+from lorarar.training.images import load_examples
 
 
 def test_world_has_the_promised_subjects_and_styles():
@@ -76,3 +85,58 @@ def test_prompts_name_subject_class_place_and_style():
         == f"a {token} {scene.individual.kind} on grass in ink style"
     )
     assert "ink" not in prompt_for(scene)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """Where images are drawn to."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_training_images_are_drawn_as_the_embedded_loras_knew_them(empty_cache):
+    """Pixels and captions of the files that the embedded LoRAs were trained on."""
+    draw_training_images(LORAS)
+    manifest = load_manifest(LORAS)
+    folders = sorted((manifest.image_root / "images").iterdir())
+    pixels, captions = hashlib.sha256(), hashlib.sha256()
+    for folder in folders:
+        for path in sorted(folder.glob("*.png")):
+            pixels.update(np.asarray(Image.open(path)).tobytes())
+        captions.update((folder / "metadata.jsonl").read_bytes())
+    assert len(folders) == 41 and len(list(manifest.image_root.rglob("*.png"))) == 920
+    assert pixels.hexdigest() == PIXELS_SHA256 == manifest.drawn
+    assert captions.hexdigest()[:16] == "547591cfce14f66b"
+    assert all(len(load_examples(e.images, e.prompt)) == 20 for e in manifest.loras)
+
+
+def test_images_that_are_there_are_not_drawn_again(empty_cache, monkeypatch):
+    monkeypatch.setattr(pictures, "FOLDERS", ("ink", "neon"))
+    draw_training_images(LORAS)
+    images = load_manifest(LORAS).image_root / "images"
+    kept = (images / "neon" / "000.png").stat().st_mtime_ns
+    shutil.rmtree(images / "ink")
+    draw_training_images(LORAS / "manifest.json")
+    assert len(list((images / "ink").glob("*.png"))) == 20
+    assert (images / "neon" / "000.png").stat().st_mtime_ns == kept
+    assert {path.name for path in images.iterdir()} == {"ink", "neon"}
+
+
+def test_images_that_are_still_to_be_drawn_say_how(empty_cache):
+    entry = load_manifest(LORAS).loras[0]
+    with pytest.raises(LorararError, match=r"run: python -m lorarar\.mini\.pictures"):
+        load_examples(entry.images, entry.prompt)
+
+
+def test_images_of_another_world_are_not_drawn(empty_cache, tmp_path):
+    content = json.loads((LORAS / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(content | {"drawn": "0123"}))
+    with pytest.raises(LorararError, match="another version of the small world"):
+        draw_training_images(tmp_path)
+    assert not empty_cache.exists()
+
+
+def test_a_cache_that_cannot_be_written_is_named(empty_cache):
+    empty_cache.write_text("a file")
+    with pytest.raises(LorararError, match=r"cache.*cannot be written"):
+        draw_training_images(LORAS)

@@ -11,41 +11,30 @@ import json
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from diffusers import AutoencoderKL
 
+from lorarar.artefacts.training import TRAINING_FORMAT
+from lorarar.bases import PROJECTIONS
 from lorarar.files import write_atomically, write_folder_atomically
 from lorarar.mini.judge import save_judge, train_judge
+from lorarar.mini.pictures import PIXELS_SHA256, PRIOR, draw_training_images
 from lorarar.mini.styles import STYLES
-from lorarar.mini.training import base_drawing, train_base, train_vae
-from lorarar.mini.world import (
-    HELD_OUT_STYLES,
-    HELD_OUT_SUBJECTS,
-    SUBJECTS,
-    WORLD_SEED,
-    draw,
-    prompt_for,
-    random_individual,
-    random_scene,
-)
+from lorarar.mini.training import train_base, train_vae
+from lorarar.mini.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS
 from lorarar.parallel import cores
 from lorarar.training.hypernet import train_hypernet
-from lorarar.training.images import write_examples
-from lorarar.training.manifest import FORMAT
 from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
 
-IMAGES = 20  # per LoRA
-PRIOR_IMAGES = 120  # of what the base was trained on, which no LoRA shall change
 LORA_RECIPE = {
     "rank": 6,
     "steps": 1200,
     "batch": 4,
     "learning_rate": 5e-3,
     "precision": "bf16",
-    "prior_folder": "images/prior",
+    "prior_folder": f"images/{PRIOR}",
     "prior_weight": 0.2,
     "prior_unprompted": True,
     "snr_gamma": 5.0,
@@ -57,7 +46,7 @@ HYPERNET_RECIPE = HypernetRecipe(
     hidden=16,
     batch=2,
     precision="bf16",
-    predicts=("to_q", "to_k", "to_v", "to_out.0"),
+    predicts=PROJECTIONS,
     similarity=0.0,
     learning_rate=3e-3,
     objective="together",
@@ -67,7 +56,7 @@ HYPERNET_RECIPE = HypernetRecipe(
 
 
 def build(folder: Path) -> None:
-    """Fill `folder`: judge.safetensors, base/, loras/ (with images) and hypernet.safetensors."""
+    """Fill `folder`: judge.safetensors, base/, loras/ and hypernet.safetensors."""
     work = folder / "work"
     if not (folder / "judge.safetensors").exists():
         save_judge(train_judge(work / "judge"), folder / "judge.safetensors")
@@ -80,6 +69,7 @@ def build(folder: Path) -> None:
         write_folder_atomically(folder / "base", pipeline.save_pretrained, force=False)
     if not (folder / "loras" / "manifest.json").exists():
         write_manifest(folder / "loras")
+    draw_training_images(folder / "loras")
     workers = None if torch.cuda.is_available() else cores()
     train_many(folder / "base", folder / "loras", workers)
     if not (folder / "hypernet.safetensors").exists():
@@ -89,30 +79,23 @@ def build(folder: Path) -> None:
 
 
 def write_manifest(folder: Path) -> None:
-    """Draw the training images of every subject and style, and describe them."""
-    generator = np.random.default_rng((WORLD_SEED, 300))
-    kept = (base_drawing(generator) for _ in range(PRIOR_IMAGES))
-    write_examples(folder / "images" / "prior", [(pixels / 255, said) for pixels, said in kept])
-    loras = []
-    for index, token in enumerate(SUBJECTS):
-        generator = np.random.default_rng((WORLD_SEED, 100, index))
-        scenes = [random_scene(SUBJECTS[token], generator) for _ in range(IMAGES)]
-        pictures = [(draw(scene), prompt_for(scene, token)) for scene in scenes]
-        write_examples(folder / "images" / token, pictures)
-        prompt = f"a {token} {SUBJECTS[token].kind}"
-        loras.append(_entry(token, "content", prompt, token in HELD_OUT_SUBJECTS))
-    for index, (style, looks) in enumerate(STYLES.items()):
-        generator = np.random.default_rng((WORLD_SEED, 200, index))
-        scenes = [random_scene(random_individual(generator), generator) for _ in range(IMAGES)]
-        pictures = [
-            (draw(scene, looks, number), prompt_for(scene, style=style))
-            for number, scene in enumerate(scenes)
-        ]
-        write_examples(folder / "images" / style, pictures)
+    """Describe the LoRA of every subject and style, with the images that it is trained on."""
+    loras = [
+        _entry(token, "content", f"a {token} {SUBJECTS[token].kind}", token in HELD_OUT_SUBJECTS)
+        for token in SUBJECTS
+    ]
+    for style in STYLES:
         phrase = f"in {style} style"
         entry = _entry(style, "style", f"a dog {phrase}", style in HELD_OUT_STYLES)
         loras.append(entry | {"phrase": phrase})
-    text = json.dumps({"format": FORMAT, "recipe": LORA_RECIPE, "loras": loras}, indent=1)
+    content = {
+        "format": TRAINING_FORMAT,
+        "drawn": PIXELS_SHA256,
+        "recipe": LORA_RECIPE,
+        "loras": loras,
+    }
+    text = json.dumps(content, indent=1)
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "manifest.json", lambda file: file.write(text.encode()), force=False)
 
 

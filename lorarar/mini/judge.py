@@ -46,6 +46,7 @@ class Judge(nn.Module):
         )
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Answer each question about each picture."""
         features = self.body(pictures * 2 - 1)
         return {question: head(features) for question, head in self.heads.items()}
 
@@ -109,7 +110,7 @@ def train_judge(folder: Path, steps: int = STEPS, seed: int = 0) -> Judge:
         return float(loss.detach())
 
     parts = {"judge": judge, "optimiser": optimiser, "schedule": schedule}
-    train(step, parts, steps, folder, seed, "judge")
+    train(step, parts, steps, folder, seed=seed, label="judge")
     return judge.eval()
 
 
@@ -133,6 +134,10 @@ def accuracy(judge: Judge, drawings: int = 4096, seed: int = 1_000_000) -> dict[
 
 
 def save_judge(judge: Judge, path: Path) -> None:
+    """Write the judge in float16, replacing an older one.
+
+    Raises LorararError if `path` cannot be written.
+    """
     weights = {
         name: tensor.half() if tensor.is_floating_point() else tensor
         for name, tensor in judge.state_dict().items()
@@ -141,6 +146,7 @@ def save_judge(judge: Judge, path: Path) -> None:
 
 
 def load_judge(path: Path) -> Judge:
+    """Read what `save_judge` wrote."""
     judge = Judge()
     judge.load_state_dict(load_file(path))
     return judge.eval()

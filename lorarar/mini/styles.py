@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
 Colour = tuple[float, float, float]
+Array = np.ndarray
 Pixels = np.ndarray  # (size, size, 3), RGB in [0, 1]
 
 
@@ -51,55 +53,56 @@ def _outline(labels: np.ndarray, width: int) -> np.ndarray:
     return edges
 
 
-def flat(pixels, labels, x, y, generator):
+def flat(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Nothing but the colours."""
     return pixels
 
 
-def hatch(pixels, labels, x, y, generator):
+def hatch(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Diagonal strokes, closer on darker things."""
     dark = pixels.mean(-1) < 0.55
     strokes = np.where(dark, (x + y) % 4 < 1.2, (x + y) % 8 < 1.2)
     return np.where((strokes & (labels > 0))[..., None], pixels * 0.35, pixels)
 
 
-def scan(pixels, labels, x, y, generator):
+def scan(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Horizontal lines over everything."""
     return np.where((y % 4 < 2)[..., None], pixels, pixels * 0.55)
 
 
-def weave(pixels, labels, x, y, generator):
+def weave(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """A cloth of crossing threads."""
     lit = ((x // 2).astype(int) + (y // 2).astype(int)) % 2 == 0
     return np.where(lit[..., None], pixels, 0.7 * pixels + 0.2)
 
 
-def dots(pixels, labels, x, y, generator):
+def dots(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Dots of colour on white, larger on darker things."""
     radius = 2.9 - 1.5 * pixels.mean(-1)
     inside = (x % 5 - 2.5) ** 2 + (y % 5 - 2.5) ** 2 < radius**2
     return np.where(inside[..., None], pixels, 0.96)
 
 
-def tiles(pixels, labels, x, y, generator):
+def tiles(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Square tiles, 8/64 of the side wide, with pale joints."""
     joint = (x % 8 < 1) | (y % 8 < 1)
     return np.where(joint[..., None], 0.85, pixels)
 
 
-def grain(pixels, labels, x, y, generator):
+def grain(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Coarse noise, as of chalk on paper."""
     size = len(labels)
     noise = generator.random((32, 32)).repeat(size // 32, 0).repeat(size // 32, 1)
     return pixels + (noise[..., None] - 0.5) * 0.45
 
 
-def wash(pixels, labels, x, y, generator):
+def wash(pixels: Pixels, labels: Array, x: Array, y: Array, generator: Generator) -> Pixels:
     """Colours that run into each other and fade to paper."""
     reach = max(1, len(labels) // 64)
     for axis in (0, 1):
         for _ in range(2):
-            pixels = sum(np.roll(pixels, k * reach, axis) for k in (-1, 0, 1)) / 3
+            rolled = [np.roll(pixels, k * reach, axis) for k in (-1, 0, 1)]
+            pixels = (rolled[0] + rolled[1] + rolled[2]) / 3
     return 0.35 + 0.65 * pixels
 
 

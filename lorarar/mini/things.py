@@ -36,6 +36,7 @@ class Individual:
 
 
 def polygon(*points: float) -> Points:
+    """Points x, y, x, y, ... -> (n, 2)."""
     return np.array(points, float).reshape(-1, 2)
 
 
@@ -46,10 +47,12 @@ def ellipse(x: float, y: float, width: float, height: float) -> Points:
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Points:
+    """A rectangle, (4, 2)."""
     return polygon(left, top, right, top, right, bottom, left, bottom)
 
 
 def star(x: float, y: float, size: float) -> Points:
+    """Five points, one upward, (10, 2)."""
     angles = np.arange(10) * np.pi / 5 - np.pi / 2
     radii = np.where(np.arange(10) % 2, 0.45, 1.0) * size
     return np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], 1)

@@ -69,17 +69,17 @@ def train_vae(folder: Path, steps: int = VAE_STEPS, seed: int = 0) -> Autoencode
         with torch.autocast("cpu", torch.bfloat16):
             latents = vae.encode(pictures).latent_dist
             shown = vae.decode(latents.sample()).sample.float()
-        off = functional.l1_loss(shown, pictures) + functional.mse_loss(shown, pictures)
-        loss = off + KL_WEIGHT * latents.kl().mean() / latents.mean[0].numel()
+        error = functional.l1_loss(shown, pictures) + functional.mse_loss(shown, pictures)
+        loss = error + KL_WEIGHT * latents.kl().mean() / latents.mean[0].numel()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(vae.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        return float(off.detach())
+        return float(error.detach())
 
     parts = {"vae": vae, "optimiser": optimiser, "schedule": schedule}
-    train(step, parts, steps, folder, seed, "autoencoder")
+    train(step, parts, steps, folder, seed=seed, label="autoencoder")
     generator = np.random.default_rng((seed, steps))
     pictures = np.stack([base_drawing(generator, 0.5, 0.3)[0] for _ in range(256)])
     with torch.no_grad():
@@ -131,8 +131,8 @@ def train_base(
             words, pooled = encode_tokens(pipeline, tokens[chosen])
             batch = Examples(latents[chosen], words * told[..., None], pooled * told, sizes)
             noisy = add_noise(scheduler, batch.latents)
-            off = (predict(pipeline.unet, noisy, batch) - noisy.target).square().mean((1, 2, 3))
-        loss = (off * snr_weights(scheduler, noisy.times, SNR_GAMMA)).mean()
+            errors = (predict(pipeline.unet, noisy, batch) - noisy.target).square().mean((1, 2, 3))
+        loss = (errors * snr_weights(scheduler, noisy.times, SNR_GAMMA)).mean()
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -142,7 +142,7 @@ def train_base(
         return float(loss.detach())
 
     parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule}
-    train(step, parts, steps, folder, seed, "base model")
+    train(step, parts, steps, folder, seed=seed, label="base model")
     model.load_state_dict(average.module.state_dict())
     model.eval()
     return pipeline

@@ -104,10 +104,12 @@ def prompt_for(scene: Scene, token: str | None = None, style: str | None = None)
 
 
 def describe(thing: str, place: str, style: str | None = None) -> str:
+    """'a zupra dog on grass in ink style' of its parts."""
     return f"a {thing} {place} in {style} style" if style else f"a {thing} {place}"
 
 
 def colour_name(rgb: tuple[float, ...]) -> str:
+    """Name one of `COLOURS`."""
     return next(name for name, known in COLOURS.items() if known == rgb)
 
 
@@ -120,6 +122,7 @@ def random_individual(generator: np.random.Generator, marked: float = 0.3) -> In
 
 
 def random_scene(individual: Individual, generator: np.random.Generator) -> Scene:
+    """Put an individual somewhere, at a random angle and size."""
     return Scene(
         individual,
         str(generator.choice(list(PLACES))),

@@ -6,6 +6,7 @@ from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,16 +17,16 @@ from starlette.routing import Route
 
 from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.serve.drawing import RANGES, Drawer, Wish, read_wish
+from lorarar.serve.drawing import RANGES, Drawer, DrawRequest, read_request
 from lorarar.serve.guard import guard
-from lorarar.serve.loras import LARGEST, Choice, keep_upload, list_loras
+from lorarar.serve.loras import LARGEST, OfferedLora, keep_upload, list_loras
 
 PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
 }
-LONGEST_WISH = 100_000  # bytes
+LARGEST_REQUEST = 100_000  # bytes
 
 
 def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette:
@@ -57,15 +58,15 @@ def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette
 
     async def draw(request: Request) -> Response:
         try:
-            wish = read_wish(await request.json())
+            asked = read_request(await request.json())
         except (ValueError, RecursionError) as error:
             raise LorararError(f"this is no JSON ({error}); reload the page") from error
         choices = list_loras(loras, uploads)
-        for name in (wish.content, wish.style):
+        for name in (asked.content, asked.style):
             if name not in choices:
                 raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
-        files = choices[wish.content].file, choices[wish.style].file
-        return StreamingResponse(_lines(drawer, wish, *files), media_type="application/x-ndjson")
+        files = choices[asked.content].file, choices[asked.style].file
+        return StreamingResponse(_lines(drawer, asked, *files), media_type="application/x-ndjson")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -77,7 +78,7 @@ def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette
             *(Route(path, partial(_send, Path(__file__).with_name(PAGE[path]))) for path in PAGE),
             Route("/about", about),
             Route("/loras/{name}", upload, methods=["PUT"]),
-            Route("/draw", draw, methods=["POST"], max_body_size=LONGEST_WISH),
+            Route("/draw", draw, methods=["POST"], max_body_size=LARGEST_REQUEST),
         ],
         middleware=[Middleware(guard)],
         exception_handlers={
@@ -100,13 +101,15 @@ def _refuse(line: str, status: int) -> Response:
     return JSONResponse({"error": line}, status)
 
 
-def _describe(name: str, choice: Choice) -> dict:
+def _describe(name: str, choice: OfferedLora) -> dict[str, Any]:
     about = asdict(choice)
     del about["file"]
     return {"name": name} | about
 
 
-async def _lines(drawer: Drawer, wish: Wish, content: Path, style: Path) -> AsyncIterator[str]:
-    async with aclosing(drawer.draw(wish, content, style)) as news:
-        async for happened in news:
-            yield json.dumps(happened) + "\n"
+async def _lines(
+    drawer: Drawer, asked: DrawRequest, content: Path, style: Path
+) -> AsyncIterator[str]:
+    async with aclosing(drawer.draw(asked, content, style)) as events:
+        async for event in events:
+            yield json.dumps(event) + "\n"

@@ -17,8 +17,8 @@ def guard(app: ASGIApp) -> ASGIApp:
 
     async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
         problem = _problem(Headers(scope=scope)) if scope["type"] == "http" else None
-        answer = JSONResponse({"error": problem}, 403) if problem else app
-        await answer(scope, receive, send)
+        respond = JSONResponse({"error": problem}, 403) if problem else app
+        await respond(scope, receive, send)
 
     return guarded
 

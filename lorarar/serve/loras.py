@@ -8,11 +8,11 @@ from tempfile import TemporaryDirectory
 import anyio
 from starlette.concurrency import run_in_threadpool
 
+from lorarar.artefacts.training import load_manifest
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES
-from lorarar.runtime.factors import open_lora
+from lorarar.hypernet import ROLES, Role
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.training.manifest import load_manifest
+from lorarar.runtime.slots import open_lora
 
 LARGEST = 2 * 10**9  # bytes of an uploaded file
 LONGEST = 200  # bytes of its name
@@ -20,17 +20,17 @@ SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
-class Choice:
+class OfferedLora:
     """kinds: the lists that show it; prompt: of a content LoRA alone, "a zupra dog"; phrase: what
     a style LoRA adds, "in ink style"."""
 
     file: Path
-    kinds: tuple[str, ...] = ROLES
+    kinds: tuple[Role, ...] = ROLES
     prompt: str = ""
     phrase: str = ""
 
 
-def list_loras(folder: Path | None, uploads: Path) -> dict[str, Choice]:
+def list_loras(folder: Path | None, uploads: Path) -> dict[str, OfferedLora]:
     """Map names to choices; kinds and prompts are the manifest's, for what it names.
 
     Raises LorararError if `folder` does not exist or its manifest is damaged.
@@ -41,13 +41,13 @@ def list_loras(folder: Path | None, uploads: Path) -> dict[str, Choice]:
             raise LorararError(f"{folder}: is no folder; give one of LoRA files")
         if (folder / "manifest.json").exists():
             choices = [
-                Choice(entry.file, (entry.kind,), entry.prompt, entry.phrase)
+                OfferedLora(entry.file, (entry.kind,), entry.prompt, entry.phrase)
                 for entry in load_manifest(folder).loras
                 if entry.file.exists()
             ]
         named = {choice.file for choice in choices}
-        choices += [Choice(file) for file in _files(folder) if file not in named]
-    choices += [Choice(file) for file in _files(uploads)]
+        choices += [OfferedLora(file) for file in _files(folder) if file not in named]
+    choices += [OfferedLora(file) for file in _files(uploads)]
     return {choice.file.stem: choice for choice in choices}
 
 

@@ -2,7 +2,7 @@ const KEPT_PICTURES = 24;
 const ROLES = ["content", "style"];
 
 const element = (id) => document.getElementById(id);
-const form = element("wish");
+const form = element("request");
 const field = form.elements;
 let about = { loras: [], ranges: {} };
 let suggestion = "";
@@ -14,9 +14,9 @@ const complainOf = (error) => complain( // what fetch throws when the connection
   error instanceof TypeError ? "No answer: is lorarar serve running?" : error.message);
 
 async function ask(path, options) {
-  const answer = await fetch(path, options);
-  if (answer.ok) return answer;
-  throw new Error((await answer.json()).error);
+  const response = await fetch(path, options);
+  if (response.ok) return response;
+  throw new Error((await response.json()).error);
 }
 
 async function showLoras() {
@@ -68,15 +68,15 @@ async function addLoras(files, role) {
   }
 }
 
-function readWish() {
-  const wish = Object.fromEntries(new FormData(form));
-  for (const name of Object.keys(about.ranges)) wish[name] = Number(wish[name]);
-  return wish;
+function readRequest() {
+  const request = Object.fromEntries(new FormData(form));
+  for (const name of Object.keys(about.ranges)) request[name] = Number(request[name]);
+  return request;
 }
 
-async function* news(answer) {
+async function* eventsOf(response) {
   let rest = "";
-  for (const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();;) {
+  for (const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();;) {
     const { value, done } = await reader.read();
     if (done) return;
     const lines = (rest + value).split("\n");
@@ -86,7 +86,7 @@ async function* news(answer) {
 }
 
 async function draw() {
-  const wish = readWish();
+  const request = readRequest();
   const started = performance.now();
   drawing = new AbortController();
   say("");
@@ -95,19 +95,19 @@ async function draw() {
   element("progress").value = 0;
   showBusy(true);
   try {
-    const answer = await ask("draw", {
-      method: "POST", body: JSON.stringify(wish), signal: drawing.signal,
+    const response = await ask("draw", {
+      method: "POST", body: JSON.stringify(request), signal: drawing.signal,
     });
-    for await (const happened of news(answer)) {
-      if (happened.error) throw new Error(happened.error);
-      if ("ahead" in happened)
-        say(happened.ahead ? "Waiting for the picture before this one" : "Merging");
-      if ("merged" in happened) showMerge(happened.merged);
-      if (happened.step) showStep(happened);
-      if (happened.picture) {
+    for await (const event of eventsOf(response)) {
+      if (event.error) throw new Error(event.error);
+      if ("ahead" in event)
+        say(event.ahead ? "Waiting for the picture before this one" : "Merging");
+      if ("merged" in event) showMerge(event.merged);
+      if (event.step) showStep(event);
+      if (event.picture) {
         say(`Drawn in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
-        show(happened.picture, wish);
-        keep(happened.picture, wish);
+        show(event.picture, request);
+        keep(event.picture, request);
         return;
       }
     }
@@ -128,8 +128,8 @@ function showBusy(busy) {
 
 function showMerge(milliseconds) {
   const time = milliseconds < 0.1 ? "under 0.1" : milliseconds.toFixed(1);
-  const way = about.method === "lorarar" ? "" : `, ${about.method}: no hypernetwork`;
-  element("merged").textContent = `Merged in ${time} ms${way}`;
+  const method = about.method === "lorarar" ? "" : `, ${about.method}: no hypernetwork`;
+  element("merged").textContent = `Merged in ${time} ms${method}`;
 }
 
 function showStep({ step, of }) {
@@ -137,20 +137,20 @@ function showStep({ step, of }) {
   say(`Step ${step} of ${of}`);
 }
 
-function show(picture, wish) {
-  Object.assign(element("picture"), { src: picture, alt: wish.prompt, hidden: false });
+function show(picture, request) {
+  Object.assign(element("picture"), { src: picture, alt: request.prompt, hidden: false });
   element("empty").hidden = true;
 }
 
-function keep(picture, wish) {
+function keep(picture, request) {
   const button = document.createElement("button");
-  const thumbnail = Object.assign(new Image(), { src: picture, alt: wish.prompt });
-  Object.assign(button, { title: `${wish.content} + ${wish.style}: ${wish.prompt}` });
+  const thumbnail = Object.assign(new Image(), { src: picture, alt: request.prompt });
+  Object.assign(button, { title: `${request.content} + ${request.style}: ${request.prompt}` });
   button.append(thumbnail);
   button.addEventListener("click", () => {
-    for (const [name, value] of Object.entries(wish)) field[name].value = value;
+    for (const [name, value] of Object.entries(request)) field[name].value = value;
     showStrengths();
-    show(picture, wish);
+    show(picture, request);
   });
   const item = document.createElement("li");
   item.append(button);

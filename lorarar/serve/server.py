@@ -18,13 +18,15 @@ from lorarar.serve.app import make_app
 
 
 class Server(uvicorn.Server):
-    """Asked to stop, it stops drawing too."""
+    """A server that draws no further once it is asked to stop."""
 
     def __init__(self, app: Starlette) -> None:
+        """Take the app of `make_app`."""
         super().__init__(uvicorn.Config(app, log_level="warning"))
         self.app = app
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End the pictures that are being drawn, too."""
         self.app.state.drawer.stopping.set()
         super().handle_exit(sig, frame)
 
@@ -32,11 +34,12 @@ class Server(uvicorn.Server):
 def serve(
     pipeline: Pipeline,
     loras: Path | None,
+    *,
     host: str,
     port: int,
     say: Callable[[str], object],
 ) -> None:
-    """Serve the page until Ctrl-C; port 0: any that is free. say: told the address.
+    """Serve the page until Ctrl-C; port 0: any that is free. say: takes the address, a line.
 
     Raises LorararError if the address is taken or `loras` is no folder of LoRAs.
     """

@@ -23,16 +23,19 @@ class Examples(NamedTuple):
     sizes: Tensor
 
     def to(self, device: torch.device) -> "Examples":
+        """Return them on another device."""
         return Examples(*(part.to(device) for part in self))
 
     def take(self, chosen: Tensor) -> "Examples":
+        """Return those of these indices, (k,)."""
         return Examples(*(part[chosen] for part in self))
 
-    def some(self, count: int) -> "Examples":
-        """Return random ones, with repeats."""
+    def sample(self, count: int) -> "Examples":
+        """Draw random ones, with repeats."""
         return self.take(torch.randint(len(self.latents), (count,)))
 
-    def beside(self, others: "Examples") -> "Examples":
+    def concatenate(self, others: "Examples") -> "Examples":
+        """Return these, then the others."""
         return Examples(*map(torch.cat, zip(self, others, strict=True)))
 
 
@@ -114,12 +117,12 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
 
 
 def snr_weights(scheduler: DDPMScheduler, times: Tensor, gamma: float) -> Tensor:
-    """Weigh squared errors at `times`, (n,), so that no clean latent counts as more than `gamma`.
+    """Weigh squared errors at `times`, (n,), so that those with little noise count `gamma` at most.
 
     Min-SNR weights (arXiv 2303.09556, section 3.4), of noise or velocity, as configured.
     """
-    clean = scheduler.alphas_cumprod.to(times.device)[times]
-    ratio = clean / (1 - clean)
+    signal = scheduler.alphas_cumprod.to(times.device)[times]
+    ratio = signal / (1 - signal)
     velocity = scheduler.config.prediction_type == "v_prediction"
     return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
 

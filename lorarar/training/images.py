@@ -9,6 +9,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from lorarar.artefacts.training import image_cache
 from lorarar.errors import LorararError
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -31,7 +32,9 @@ def load_examples(folder: Path, prompt: str) -> list[Example]:
     Raises LorararError for a missing or empty folder or a damaged `metadata.jsonl`.
     """
     if not folder.is_dir():
-        raise LorararError(f"{folder}: no such folder; name a folder of images")
+        drawn = folder.is_relative_to(image_cache())
+        remedy = "run: python -m lorarar.mini.pictures" if drawn else "name a folder of images"
+        raise LorararError(f"{folder}: no such folder; {remedy}")
     images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
     if not images:
         raise LorararError(f"{folder}: holds no images ({', '.join(sorted(SUFFIXES))}); add some")

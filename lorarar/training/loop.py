@@ -22,6 +22,7 @@ def train(
     parts: Mapping[str, Any],
     steps: int,
     folder: Path,
+    *,
     seed: int = 0,
     label: str = "training",
     save_every: int = 500,
@@ -43,7 +44,7 @@ def train(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LorararError(f"{folder}: cannot be made ({error}); choose another place") from error
-    first = _restore(parts, folder / STATE, seed)
+    first = _resume(parts, folder / STATE, seed)
     log = _Log(folder / LOSSES, process == 0)
     log.forget_after(first)
     columns = (
@@ -118,7 +119,7 @@ def _save(parts: Mapping[str, Any], path: Path, done: int, seed: int) -> None:
     write_atomically(path, write, force=True)
 
 
-def _restore(parts: Mapping[str, Any], path: Path, seed: int) -> int:
+def _resume(parts: Mapping[str, Any], path: Path, seed: int) -> int:
     if not path.exists():
         return 0
     try:

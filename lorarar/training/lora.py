@@ -11,10 +11,12 @@ from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
 
+from lorarar.bases import PROJECTIONS
+from lorarar.diffusion.pipeline import draw, load_onto, save_picture
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
+from lorarar.hypernet import Role
 from lorarar.lora import Layer, Lora
-from lorarar.pipeline import draw, load_onto, save_picture
 from lorarar.save import save_lora
 from lorarar.training.denoising import (
     Examples,
@@ -29,14 +31,13 @@ from lorarar.training.images import Example, load_examples
 from lorarar.training.loop import STATE, scaler_of, train
 from lorarar.training.recipes import LoraRecipe
 
-PROJECTIONS = ["to_q", "to_k", "to_v", "to_out.0"]
-
 
 def train_lora(
     model: str | Path | None,
     images: Path,
     prompt: str,
-    kind: str,
+    kind: Role,
+    *,
     output: Path,
     recipe: LoraRecipe,
     force: bool = False,
@@ -57,12 +58,20 @@ def train_lora(
     known = encode(pipeline, examples, side)
     prior = load_prior(pipeline, recipe, work / "prior", side)
 
-    def sample(index: int) -> None:
+    def draw_sample(index: int) -> None:
         if recipe.sample_every and index % recipe.sample_every == 0:
-            _sample(pipeline, prompt, work / f"step-{index:05}.png", recipe.seed)
+            _draw_to(work / f"step-{index:05}.png", pipeline, prompt, recipe.seed)
 
-    label = f"{output.stem} ({kind})"
-    lora = fit_adapter(pipeline, known, recipe, accelerator, work, label, prior, sample)
+    lora = fit_adapter(
+        pipeline,
+        known,
+        recipe,
+        accelerator,
+        work=work,
+        label=f"{output.stem} ({kind})",
+        prior=prior,
+        before_step=draw_sample,
+    )
     if accelerator.is_main_process:
         facts = {"kind": kind, "prompt": prompt, "steps": recipe.steps, "seed": recipe.seed}
         lora.metadata = {f"lorarar.{key}": str(value) for key, value in facts.items()}
@@ -75,6 +84,7 @@ def fit_adapter(
     known: Examples,
     recipe: LoraRecipe,
     accelerator: Accelerator,
+    *,
     work: Path,
     label: str,
     prior: Examples | None = None,
@@ -87,32 +97,44 @@ def fit_adapter(
     wrapped, optimiser = accelerator.prepare(unet, optimiser)
     scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
 
-    def loss() -> Tensor:
-        batch = known.some(recipe.batch)
-        if prior is not None:
-            batch = batch.beside(prior.some(recipe.batch))
-        noisy = add_noise(scheduler, batch.latents)
-        off = (predict(wrapped, noisy, batch) - noisy.target.float()).square().mean((1, 2, 3))
-        if recipe.snr_gamma:
-            off = off * snr_weights(scheduler, noisy.times, recipe.snr_gamma)
-        own, kept = off[: recipe.batch], off[recipe.batch :]
-        return own.mean() + recipe.prior_weight * kept.mean() if len(kept) else own.mean()
-
     def step(index: int) -> float:
         before_step(index)
         for group in optimiser.param_groups:
             group["lr"] = recipe.learning_rate * (1 - index / recipe.steps)
+        batch = known.sample(recipe.batch)
+        if prior is not None:
+            batch = batch.concatenate(prior.sample(recipe.batch))
         with accelerator.autocast():
-            off = loss()
+            loss = _weighted_loss(wrapped, scheduler, batch, recipe)
         optimiser.zero_grad()
-        accelerator.backward(off)
+        accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, 1.0)
         optimiser.step()
-        return float(accelerator.reduce(off.detach(), "mean"))
+        return float(accelerator.reduce(loss.detach(), "mean"))
 
-    parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser} | scaler_of(accelerator)
-    train(step, parts, recipe.steps, work, recipe.seed, label, process=accelerator.process_index)
+    parts = {"weights": nn.ParameterList(trained), "optimiser": optimiser}
+    train(
+        step,
+        parts | scaler_of(accelerator),
+        recipe.steps,
+        work,
+        seed=recipe.seed,
+        label=label,
+        process=accelerator.process_index,
+    )
     return adapter_of(unet)
+
+
+def _weighted_loss(
+    unet: Any, scheduler: DDPMScheduler, batch: Examples, recipe: LoraRecipe
+) -> Tensor:
+    """Mean squared error of the first `recipe.batch` examples, plus that of the prior, weighted."""
+    noisy = add_noise(scheduler, batch.latents)
+    errors = (predict(unet, noisy, batch) - noisy.target.float()).square().mean((1, 2, 3))
+    if recipe.snr_gamma:
+        errors = errors * snr_weights(scheduler, noisy.times, recipe.snr_gamma)
+    own, prior = errors[: recipe.batch], errors[recipe.batch :]
+    return own.mean() + recipe.prior_weight * prior.mean() if len(prior) else own.mean()
 
 
 def add_adapter(pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe) -> Any:
@@ -124,7 +146,7 @@ def add_adapter(pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe) -> Any:
         r=recipe.rank,
         lora_alpha=recipe.rank,
         init_lora_weights="gaussian",
-        target_modules=PROJECTIONS,
+        target_modules=list(PROJECTIONS),
     )
     pipeline.unet.add_adapter(config)
     cast_training_params(pipeline.unet)
@@ -161,7 +183,7 @@ def _optimiser(weights: list[nn.Parameter], recipe: LoraRecipe) -> Any:
     return AdamW8bit(weights, lr=recipe.learning_rate)
 
 
-def _sample(pipeline: StableDiffusionXLPipeline, prompt: str, path: Path, seed: int) -> None:
+def _draw_to(path: Path, pipeline: StableDiffusionXLPipeline, prompt: str, seed: int) -> None:
     save_picture(draw(pipeline, [prompt], [seed])[0], path, force=True)
 
 
@@ -179,7 +201,7 @@ def load_prior(
     else:
         return None
     known = encode(pipeline, listed, side)
-    return known.beside(without_prompts(pipeline, known)) if recipe.prior_unprompted else known
+    return known.concatenate(without_prompts(pipeline, known)) if recipe.prior_unprompted else known
 
 
 def _draw_prior(
@@ -189,5 +211,5 @@ def _draw_prior(
     for index in range(recipe.prior_images):
         path = folder / f"{index:03}.png"
         if not path.exists():
-            _sample(pipeline, prompt, path, recipe.seed + index)
+            _draw_to(path, pipeline, prompt, recipe.seed + index)
     return load_examples(folder, prompt)

@@ -3,9 +3,9 @@
 from dataclasses import fields, replace
 from pathlib import Path
 
+from lorarar.artefacts.training import Entry, TrainingManifest, load_manifest
 from lorarar.errors import LorararError
 from lorarar.training.lora import train_lora
-from lorarar.training.manifest import Entry, Manifest, load_manifest
 from lorarar.training.recipes import LoraRecipe
 
 
@@ -14,7 +14,7 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
 
     workers: None trains here, one after another; a number lets Ray (`lorarar[cluster]`) train so
     many at a time, on the cluster of RAY_ADDRESS or on this machine. All of them must see the
-    manifest's folder at the same path. What is killed goes on where it was.
+    manifest's folder and its images at the same path. What is killed goes on where it was.
 
     Raises LorararError for bad input, naming the LoRA.
     """
@@ -29,8 +29,8 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
     return [entry.file for entry in missing]
 
 
-def recipe_of(manifest: Manifest) -> LoraRecipe:
-    """Return the manifest's recipe; its `prior_folder` is relative to the manifest.
+def recipe_of(manifest: TrainingManifest) -> LoraRecipe:
+    """Return the manifest's recipe; its `prior_folder` is relative to the images' root.
 
     Raises LorararError for options that no recipe has.
     """
@@ -44,11 +44,11 @@ def recipe_of(manifest: Manifest) -> LoraRecipe:
     recipe = LoraRecipe(**manifest.recipe)
     if recipe.prior_folder is None:
         return recipe
-    return replace(recipe, prior_folder=str(manifest.path.parent / recipe.prior_folder))
+    return replace(recipe, prior_folder=str(manifest.image_root / recipe.prior_folder))
 
 
 def _train(model: str | Path | None, entry: Entry, recipe: LoraRecipe) -> None:
-    train_lora(model, entry.images, entry.prompt, entry.kind, entry.file, recipe)
+    train_lora(model, entry.images, entry.prompt, entry.kind, output=entry.file, recipe=recipe)
 
 
 def _through_ray(

@@ -8,9 +8,9 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
-from lorarar.hypernet import ROLES
+from lorarar.diffusion.two_loras import Mode, PairedLinear, use
+from lorarar.hypernet import ROLES, Role
 from lorarar.training.denoising import Examples, add_noise, predict
-from lorarar.training.paired import PairedLinear, use
 
 TINY = 1e-12
 
@@ -19,7 +19,8 @@ def merge_loss(
     unet: Any,
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
-    batches: Mapping[str, Examples],
+    batches: Mapping[Role, Examples],
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
@@ -48,6 +49,7 @@ def together_loss(
     paired: Mapping[str, PairedLinear],
     m: Mapping[str, Tensor],
     both: Examples,
+    *,
     scheduler: DDPMScheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
@@ -60,7 +62,7 @@ def together_loss(
     published one never sees subject and style in one prompt.
     """
     noisy = add_noise(scheduler, both.latents)
-    alone = {}
+    alone: dict[Mode, Tensor] = {}
     with torch.no_grad():
         for mode in ("none", *ROLES):
             use(paired, mode)

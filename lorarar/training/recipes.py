@@ -1,11 +1,13 @@
 """How things are trained: options with their published defaults, without torch."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from lorarar.hypernet import PUBLISHED_PROJECTIONS
+from lorarar.methods.options import Precision
 
-PRECISIONS = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}  # of what is not trained
-OBJECTIVES = ("published", "together")
+Objective = Literal["published", "together"]
+OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,7 @@ class LoraRecipe:
     batch: int = 1
     side: int | None = None
     seed: int = 0
-    precision: str = "no"
+    precision: Precision = "no"
     checkpointing: bool = False
     adam_8bit: bool = False
     prior_prompt: str | None = None
@@ -64,9 +66,9 @@ class HypernetRecipe:
     validation_pairs: int = 8
     side: int | None = None
     seed: int = 0
-    precision: str = "no"
+    precision: Precision = "no"
     checkpointing: bool = False
     save_every: int = 250
-    objective: str = OBJECTIVES[0]
+    objective: Objective = OBJECTIVES[0]
     offsets: float = 0.0
     decay: bool = False

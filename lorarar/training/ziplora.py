@@ -2,41 +2,31 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from rich.progress import Progress
 from torch import Tensor
 
+from lorarar.artefacts.training import load_manifest
+from lorarar.diffusion.pipeline import fastest_device, load_onto
+from lorarar.diffusion.two_loras import PairedLinear, carrying
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES
+from lorarar.hypernet import ROLES, Role
 from lorarar.lora import Lora
 from lorarar.merge import Coefficients, weighted_sum
-from lorarar.pipeline import fastest_device, load_onto
+from lorarar.methods.options import MergeOptions
 from lorarar.training.denoising import Examples, default_side, encode
 from lorarar.training.images import load_examples
-from lorarar.training.manifest import load_manifest
 from lorarar.training.objective import merge_loss, overlap
-from lorarar.training.paired import (
-    PairedLinear,
-    attention_projections,
-    carry,
-    factors_of,
-    pair_up,
-    pairs_of,
-    unpair,
-)
-
-if TYPE_CHECKING:
-    from lorarar.methods import MergeOptions
 
 STEPS = 100
 LEARNING_RATE = 0.01
 SIMILARITY = 0.01
 
 
-def ziplora(content: Lora, style: Lora, options: "MergeOptions") -> Lora:
+def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     """Merge with coefficients optimised for this pair; images and prompts from manifests.
 
     Raises LorararError if a LoRA's folder has no manifest that describes it.
@@ -54,8 +44,9 @@ def ziplora(content: Lora, style: Lora, options: "MergeOptions") -> Lora:
             scheduler,
             content,
             style,
-            examples,
-            lambda: progress.advance(task),
+            examples=examples,
+            steps=STEPS,
+            after_step=lambda: progress.advance(task),
             seed=options.seed,
         )
     return weighted_sum(content, style, m, options.content_scale, options.style_scale)
@@ -78,7 +69,8 @@ def optimise(
     scheduler: DDPMScheduler,
     content: Lora,
     style: Lora,
-    examples: Mapping[str, Examples],
+    *,
+    examples: Mapping[Role, Examples],
     after_step: Callable[[], object],
     steps: int = STEPS,
     batch: int = 1,
@@ -91,11 +83,20 @@ def optimise(
     """
 
     def add_gradients(paired: Mapping[str, PairedLinear], m: Mapping[str, Tensor]) -> None:
-        batches = {role: known.some(batch) for role, known in examples.items()}
-        merge_loss(unet, paired, m, batches, scheduler)
+        batches = {role: known.sample(batch) for role, known in examples.items()}
+        merge_loss(unet, paired, m, batches, scheduler=scheduler)
         (SIMILARITY * overlap(m)).backward()
 
-    return descend(unet, content, style, add_gradients, steps, LEARNING_RATE, seed, after_step)
+    return descend(
+        unet,
+        content,
+        style,
+        add_gradients,
+        steps=steps,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
+        after_step=after_step,
+    )
 
 
 def descend(
@@ -103,6 +104,7 @@ def descend(
     content: Lora,
     style: Lora,
     add_gradients: Callable[[Mapping[str, PairedLinear], Mapping[str, Tensor]], object],
+    *,
     steps: int,
     learning_rate: float,
     seed: int = 0,
@@ -113,20 +115,16 @@ def descend(
     add_gradients: adds its gradients to the leaves m, given the UNet's layers that carry the pair.
     """
     unet.requires_grad_(False)
-    shapes = attention_projections(unet)
-    pairs = pairs_of(*(factors_of(lora, shapes, unet.device) for lora in (content, style)))
-    paired = pair_up(unet, list(shapes))
-    carry(paired, pairs)
-    m = {
-        name: torch.ones(2, width, device=unet.device, requires_grad=True)
-        for name, (_, width) in shapes.items()
-    }
-    optimiser = torch.optim.AdamW(m.values(), lr=learning_rate)
-    torch.manual_seed(seed)
-    for _ in range(steps):
-        add_gradients(paired, m)
-        optimiser.step()
-        optimiser.zero_grad()
-        after_step()
-    unpair(unet, paired)
+    with carrying(unet, content, style) as paired:
+        m = {
+            name: torch.ones(2, layer.linear.in_features, device=unet.device, requires_grad=True)
+            for name, layer in paired.items()
+        }
+        optimiser = torch.optim.AdamW(m.values(), lr=learning_rate)
+        torch.manual_seed(seed)
+        for _ in range(steps):
+            add_gradients(paired, m)
+            optimiser.step()
+            optimiser.zero_grad()
+            after_step()
     return {name: each.detach().cpu().numpy() for name, each in m.items()}

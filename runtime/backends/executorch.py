@@ -5,51 +5,53 @@ program slow from Python.
 """
 
 import hashlib
-import warnings
 from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from executorch.extension.pybindings import portable_lib
 from executorch.runtime import Method, Runtime, Verification
 
+from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.merger_format import Manifest
-from lorarar.pipeline_format import Stage
-from lorarar.runtime.backends import Run, RunStage, Tensors
-from lorarar.runtime.factors import filled_factors
+from lorarar.quiet import without_native_notes
+from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
+from lorarar.runtime.backends.torch import as_tensor
+from lorarar.runtime.slots import filled_factors
 
-# Mapped files are read-only; nothing is written to tensors made of them.
-warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+with without_native_notes():  # making the thread pool tells which files of a phone are not here
+    portable_lib._threadpool_get_thread_count()
 
 SEAL = hashlib.sha256
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Open a .pte file. Threads are set for the whole process, as its thread pool is shared."""
-    _use_threads(threads)
+    use_threads(threads)
     sealed = path.read_bytes()
     _check_seal(sealed, path)
-    return *open_program(sealed, path), 1  # a method is not to be shared by threads
+    manifest, run = open_program(sealed, path)
+    return manifest, run, 1  # a method is not to be shared by threads
 
 
 @lru_cache(maxsize=1)
-def _use_threads(threads: int) -> None:
+def use_threads(threads: int) -> None:
     """For the whole process, which has one pool; anew only if the number is another one."""
-    portable_lib._unsafe_reset_threadpool(threads)
+    with without_native_notes():  # what it finds out about the CPU
+        portable_lib._unsafe_reset_threadpool(threads)
 
 
-def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
+def open_program(program: bytes, path: Path) -> tuple[MergerManifest, RunGraph]:
     """Open a program in memory; `path` is for messages."""
     try:
         loaded = Runtime.get().load_program(program, verification=Verification.InternalConsistency)
         text = loaded.load_method("manifest").execute([])[0]
     except (RuntimeError, ValueError, AttributeError) as error:
         raise LorararError(
-            f"{path}: not a usable .pte ({_reason(error)}); export it again"
+            f"{path}: not a usable .pte ({one_line(error)}); export it again"
         ) from error
-    manifest = Manifest.parse(text, path)
+    manifest = MergerManifest.parse(text, path)
 
     @cache
     def method(graph: str) -> Method:
@@ -57,7 +59,8 @@ def open_program(program: bytes, path: Path) -> tuple[Manifest, Run]:
 
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
         try:
-            return method(graph).execute([torch.from_numpy(array) for array in arrays])[0].numpy()
+            m: np.ndarray = method(graph).execute([as_tensor(each) for each in arrays])[0].numpy()
+            return m
         except RuntimeError as error:
             shapes = ", ".join("x".join(map(str, array.shape)) for array in arrays)
             raise LorararError(
@@ -74,14 +77,14 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     A program takes all its factors in one rank: shorter ones are filled up with zeros, and
     without a LoRA it gets rank 1 of zeros.
     """
-    _use_threads(threads)
+    use_threads(threads)
     _check_seal(np.memmap(path, mode="r").data if path.stat().st_size else b"", path)
     try:
         program = Runtime.get().load_program(str(path))  # its method does not keep it alive
         method = program.load_method("forward")
     except (RuntimeError, ValueError) as error:
         raise LorararError(
-            f"{path}: not a usable .pte, or too large for the memory here ({_reason(error)}); "
+            f"{path}: not a usable .pte, or too large for the memory here ({one_line(error)}); "
             "export it again, or in fewer bits"
         ) from error
 
@@ -90,17 +93,13 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
         arrays = [*(feeds[name] for name in stage.inputs), *factors.values()]
         try:
             # The engine reads other memory orders wrong without a word.
-            tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-            answers = method.execute(tensors)
+            tensors = [as_tensor(np.ascontiguousarray(array)) for array in arrays]
+            outputs = method.execute(tensors)
         except RuntimeError as error:
-            raise LorararError(f"{path}: cannot be run ({_reason(error)})") from error
-        return {name: answer.numpy() for name, answer in zip(stage.outputs, answers, strict=True)}
+            raise LorararError(f"{path}: cannot be run ({one_line(error)})") from error
+        return {name: output.numpy() for name, output in zip(stage.outputs, outputs, strict=True)}
 
     return run
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 def seal(program: bytes) -> bytes:

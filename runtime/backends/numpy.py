@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, load_hypernet
-from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import RunGraph
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Read a hypernetwork checkpoint."""
     hypernet = load_hypernet(path)
-    manifest = Manifest.of(hypernet, "fp32")
+    manifest = MergerManifest.of(hypernet, "fp32")
     graphs = manifest.graphs()
 
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:

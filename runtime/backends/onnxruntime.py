@@ -5,17 +5,17 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from lorarar.artefacts.merger import MergerManifest
+from lorarar.artefacts.pipeline import Stage
 from lorarar.errors import LorararError
-from lorarar.merger_format import Manifest
-from lorarar.pipeline_format import Stage
-from lorarar.runtime.backends import Run, RunStage, Tensors
+from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Open an .onnx file on the CPU, one thread per run."""
     session = _open(path, 1)
     text = session.get_modelmeta().custom_metadata_map.get("manifest")
-    manifest = Manifest.parse(text, path)
+    manifest = MergerManifest.parse(text, path)
     names = {
         graph: [f"{graph}.{part}" for part in manifest.inputs(form)]
         for graph, (form, _) in manifest.graphs().items()
@@ -25,7 +25,8 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
 
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
         feeds = dict(zip(names[graph], arrays, strict=True))
-        return session.run([f"{graph}.m"], feeds, only_this_graph)[0]
+        m: np.ndarray = session.run([f"{graph}.m"], feeds, only_this_graph)[0]
+        return m
 
     return manifest, run, threads
 
@@ -36,10 +37,10 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
 
     def run(feeds: Tensors) -> Tensors:
         try:
-            answers = session.run(stage.outputs, feeds)
-        except Exception as error:  # as above
-            raise LorararError(f"{path}: cannot be run ({_reason(error)})") from error
-        return dict(zip(stage.outputs, answers, strict=True))
+            outputs = session.run(stage.outputs, feeds)
+        except Exception as error:  # its exceptions derive from Exception alone
+            raise LorararError(f"{path}: cannot be run ({one_line(error)})") from error
+        return dict(zip(stage.outputs, outputs, strict=True))
 
     return run
 
@@ -50,12 +51,8 @@ def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
     options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions derive from Exception alone
+    except Exception as error:
         raise LorararError(
             f"{path}: not a usable ONNX file, or too large for the memory here "
-            f"({_reason(error)}); export it again"
+            f"({one_line(error)}); export it again"
         ) from error
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -6,37 +6,34 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ROLES, load_hypernet
-from lorarar.merger_format import Manifest
-from lorarar.runtime.backends import Run
+from lorarar.runtime.backends import RunGraph
 
 # Mapped files are read-only; nothing is written to tensors made of them.
 warnings.filterwarnings("ignore", "The given NumPy array is not writable")
 
 
-def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
+def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     """Read a hypernetwork checkpoint (.safetensors or .pth)."""
     hypernet = load_hypernet(path)
-    manifest = Manifest.of(hypernet, "fp32")
+    manifest = MergerManifest.of(hypernet, "fp32")
     graphs = manifest.graphs()
     weights = {
         width: (
-            [torch.from_numpy(hypernet.half("input", width, role)) for role in ROLES],
-            torch.from_numpy(bias)[:, None],
+            [as_tensor(hypernet.half("input", width, role)) for role in ROLES],
+            as_tensor(bias)[:, None],
         )
         for width, (_, bias) in hypernet.inputs.items()
     }
-    out_weight, out_bias = (
-        torch.from_numpy(hypernet.output[0]),
-        torch.from_numpy(hypernet.output[1]),
-    )
+    out_weight, out_bias = map(as_tensor, hypernet.output)
 
     @torch.inference_mode()
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
         torch.set_num_threads(1)  # layers run side by side; new threads would take torch's default
         form, width = graphs[graph]
         halves, bias = weights[width]
-        tensors = [torch.from_numpy(array) for array in arrays]
+        tensors = [as_tensor(array) for array in arrays]
         if form == "full":
             hidden = tensors[0] + tensors[1]
         else:
@@ -45,6 +42,12 @@ def load(path: Path, threads: int) -> tuple[Manifest, Run, int]:
                 first = [half @ up for half, up in zip(halves, first, strict=True)]
             hidden = torch.addmm(first[0] @ second[0], first[1], second[1])
         hidden = hidden.add_(bias).relu_()
-        return torch.addmm(out_bias[:, None], out_weight, hidden).numpy()
+        m: np.ndarray = torch.addmm(out_bias[:, None], out_weight, hidden).numpy()
+        return m
 
     return manifest, run, threads
+
+
+def as_tensor(array: np.ndarray) -> torch.Tensor:
+    """Return a tensor on the array's memory, for an engine that does not write to it."""
+    return torch.from_numpy(array)

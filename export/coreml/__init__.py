@@ -1,0 +1,1 @@
+"""Export to Core ML packages, whose specs and weights are checked on any machine."""

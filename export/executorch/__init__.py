@@ -1,0 +1,1 @@
+"""Export to ExecuTorch, lowered for XNNPACK, Vulkan or Core ML: a UNet in stages."""

@@ -1,0 +1,140 @@
+"""The manifest: which LoRAs there are, or are to be trained, from which images and prompts.
+
+A JSON file, by custom `manifest.json` in the folder of the LoRAs; paths are relative to it:
+
+    {"format": "lorarar.manifest.1",
+     "recipe": {"rank": 64, "steps": 1000},
+     "loras": [{"file": "dog.safetensors", "kind": "content", "images": "images/dog",
+                "prompt": "a zupra dog"},
+               {"file": "ink.safetensors", "kind": "style", "images": "images/ink",
+                "prompt": "a cat in ink style", "phrase": "in ink style", "held_out": true}]}
+
+images: a folder, whose `metadata.jsonl` may caption them (`lorarar.training.images`).
+phrase: what a style LoRA's prompts end in, for training with `--objective together`.
+recipe: options of `lorarar train-lora`, for `lorarar train-many`. held_out: never trained on.
+"drawn", beside "recipe", says that the images are drawn when they are needed, as those of the small
+world are (`lorarar.mini.pictures`), by the SHA-256 of their pixels; their paths are then relative
+to a folder of that name in the user's cache.
+"""
+
+import json
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES, Role
+
+TRAINING_FORMAT = "lorarar.manifest.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One LoRA. file: where it is or will be; kind: "content" or "style"."""
+
+    file: Path
+    kind: Role
+    images: Path
+    prompt: str
+    held_out: bool = False
+    phrase: str = ""
+
+    @property
+    def name(self) -> str:
+        """The file's name without its suffix."""
+        return self.file.stem
+
+
+@dataclass(frozen=True)
+class TrainingManifest:
+    """What `manifest.json` says. drawn: the hash of images that are drawn when they are needed."""
+
+    path: Path
+    loras: tuple[Entry, ...]
+    recipe: dict[str, Any]
+    drawn: str | None = None
+
+    @property
+    def image_root(self) -> Path:
+        """The folder that its images' paths are relative to."""
+        return self.path.parent if self.drawn is None else image_cache() / self.drawn
+
+    def of(self, kind: Role, held_out: bool) -> list[Entry]:
+        """Return the LoRAs of a kind that are held out, or those that are not."""
+        return [e for e in self.loras if e.kind == kind and e.held_out == held_out]
+
+
+def image_cache() -> Path:
+    """The folder for images that are drawn when they are needed, in the user's cache."""
+    # Path.home() raises for a user without a home, who may read manifests all the same.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "lorarar", "images")
+
+
+def load_manifest(path: Path) -> TrainingManifest:
+    """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
+
+    Raises LorararError if it is missing or damaged, or names images that neither exist nor are
+    drawn when they are needed.
+    """
+    if path.is_dir():
+        path = path / "manifest.json"
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != TRAINING_FORMAT:
+            raise LorararError(
+                f"{path}: is of format '{content['format']}', not '{TRAINING_FORMAT}'"
+            )
+        manifest = TrainingManifest(path, (), dict(content.get("recipe", {})), content.get("drawn"))
+        root = manifest.image_root
+        entries = tuple(_entry(path.parent, root, **line) for line in content["loras"])
+    except OSError as error:
+        raise LorararError(f"{path}: cannot be read ({error.strerror}); give a manifest") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise LorararError(
+            f"{path}: no manifest ({error!r}); see docs/training.md for its form"
+        ) from error
+    for entry in entries:
+        _check_kind(entry, path)
+        if manifest.drawn is None and not entry.images.is_dir():
+            raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
+    return replace(manifest, loras=entries)
+
+
+def _entry(
+    folder: Path,
+    image_root: Path,
+    *,
+    file: str,
+    kind: Role,
+    images: str,
+    prompt: str,
+    held_out: bool = False,
+    phrase: str = "",
+) -> Entry:
+    return Entry(
+        file=folder / file,
+        kind=kind,
+        images=image_root / images,
+        prompt=str(prompt),
+        held_out=bool(held_out),
+        phrase=str(phrase),
+    )
+
+
+def _check_kind(entry: Entry, path: Path) -> None:
+    if entry.kind not in ROLES:
+        raise LorararError(
+            f"{path}: '{entry.file.name}' is of kind '{entry.kind}'; use {' or '.join(ROLES)}"
+        )
+
+
+def check_trained(manifest: TrainingManifest, held_out: bool) -> None:
+    """Raises LorararError if a LoRA that is held out, or one that is not, does not exist yet."""
+    for entry in manifest.loras:
+        if entry.held_out == held_out and not entry.file.exists():
+            raise LorararError(
+                f"{manifest.path}: names '{entry.file}', which does not exist; "
+                f"run: lorarar train-many {manifest.path}"
+            )

@@ -1,0 +1,1 @@
+"""Drawing with torch: pipelines of diffusers, and UNets that carry two LoRAs."""

@@ -1,0 +1,106 @@
+"""Draw with a content and a style LoRA, merged by any method."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Unpack
+
+from diffusers import StableDiffusionXLPipeline
+from torch import Tensor
+
+from lorarar.diffusion.pipeline import draw, fastest_device, load_onto, put_lora
+from lorarar.embedded import HYPERNET, find_lora
+from lorarar.hypernet import Hypernet, load_hypernet
+from lorarar.lora import Lora, load_lora
+from lorarar.merge import materialise
+from lorarar.methods import DrawingMethod, find_method
+from lorarar.methods.options import MergeKeywords, MergeOptions, Method, Precision
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A pipeline that draws with a pair. arguments: of its calls; merge_seconds: to the factors,
+    without what it takes to put them in."""
+
+    merge_seconds: float
+    arguments: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture (3, side, side) in [0, 1], and how long its merge took, in seconds."""
+
+    picture: Tensor
+    merge_seconds: float
+
+
+def generate(
+    content: str | Path,
+    style: str | Path,
+    prompt: str,
+    *,
+    model: str | Path | None = None,
+    hypernet: Path | None = None,
+    method: DrawingMethod | Method = "lorarar",
+    seed: int = 0,
+    steps: int = 20,
+    guidance: float = 5.0,
+    precision: Precision = "no",
+) -> Drawn:
+    """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
+
+    model, hypernet: the embedded ones by default; another model needs its own hypernetwork.
+    method: "klora", or as of `lorarar.merge`. precision: of the model, "no" (float32), "bf16" or
+    "fp16".
+
+    Raises LorararError for bad input.
+    """
+    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
+    pipeline = load_onto(fastest_device(), model, precision)
+    if hypernet is None and model is None:
+        hypernet = HYPERNET
+    with merged_into(
+        pipeline,
+        *loras,
+        method,
+        hypernet=load_hypernet(hypernet) if hypernet else None,
+        model=model,
+        precision=precision,
+    ) as ready:
+        pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
+    return Drawn(pictures[0], ready.merge_seconds)
+
+
+@contextmanager
+def merged_into(
+    pipeline: StableDiffusionXLPipeline,
+    content: Lora,
+    style: Lora,
+    method: str | Method,
+    *,
+    hypernet: Hypernet | None = None,
+    **options: Unpack[MergeKeywords],
+) -> Iterator[Ready]:
+    """Within this context the pipeline draws with both LoRAs; see `lorarar.merge`.
+
+    method: "klora" besides.
+
+    Raises LorararError for an unknown method or LoRAs that do not fit.
+    """
+    started = time.perf_counter()
+    if method == "klora":
+        from lorarar.diffusion.klora import klora
+
+        with klora(pipeline, content, style) as arguments:
+            yield Ready(time.perf_counter() - started, arguments)
+        return
+    chosen = find_method(method)
+    merged = materialise(chosen(content, style, MergeOptions(hypernet=hypernet, **options)))
+    ready = Ready(time.perf_counter() - started, {})
+    put_lora(pipeline, merged)
+    try:
+        yield ready
+    finally:
+        put_lora(pipeline, None)

@@ -1,0 +1,43 @@
+"""What merge methods are given, and may ask for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from lorarar.hypernet import Hypernet
+from lorarar.lora import Lora
+
+Precision = Literal["no", "bf16", "fp16"]
+PRECISIONS: dict[Precision, str] = {"no": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+class MergeKeywords(TypedDict, total=False):
+    """Keywords of `lorarar.merge` that become `MergeOptions`, beside the hypernetwork."""
+
+    content_scale: float
+    style_scale: float
+    density: float
+    seed: int
+    model: str | Path | None
+    precision: Precision
+
+
+@dataclass(frozen=True, kw_only=True)
+class MergeOptions:
+    """Options of every method; each reads those that it knows.
+
+    density: share of weights that TIES and DARE keep. model: the base model that ZipLoRA asks, in
+    this precision: "no" (float32), "bf16" or "fp16".
+    """
+
+    hypernet: Hypernet | None = None
+    content_scale: float = 1.0
+    style_scale: float = 1.0
+    density: float = 0.5
+    seed: int = 0
+    model: str | Path | None = None
+    precision: Precision = "no"
+
+
+Method = Callable[[Lora, Lora, MergeOptions], Lora]  # content, style, options -> merged

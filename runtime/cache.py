@@ -1,0 +1,164 @@
+"""LoRAs that were used last, kept open and ready, so that going back to one takes no time."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
+
+from lorarar.artefacts.pipeline import PipelineManifest
+from lorarar.errors import LorararError
+from lorarar.lora import Lora, load_lora
+from lorarar.merge import weighted_sum
+from lorarar.methods.factored import FACTORED, FactoredName
+from lorarar.methods.options import MergeOptions
+from lorarar.runtime.merger import Merger
+from lorarar.runtime.slots import Factors, open_lora, pair_factors, slot_factors
+
+Value = TypeVar("Value")
+
+MOST_OPENED = 64
+MOST_FACTORS, MOST_BYTES = 8, 1 << 30  # for SDXL those of a LoRA of rank 128 have 372 MB
+
+
+@dataclass
+class Cache(Generic[Value]):
+    """Values by key, at most so many and of so many bytes as `size_of` counts them.
+
+    Over either limit those used longest ago go; the last one stays, whatever its size.
+
+    >>> squares = Cache[int](most=2, most_bytes=100, size_of=lambda value: 8)
+    >>> [squares.get(number, lambda: number**2) for number in (1, 2, 3)]
+    [1, 4, 9]
+    >>> list(squares.values)
+    [2, 3]
+    """
+
+    most: int
+    most_bytes: int
+    size_of: Callable[[Value], int]
+    values: OrderedDict[Hashable, Value] = field(default_factory=OrderedDict)
+
+    def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
+        """Return the value of a key; if there is none, what `make` gives, which stays then."""
+        if key in self.values:
+            self.values.move_to_end(key)
+            return self.values[key]
+        value = self.values[key] = make()
+        while len(self.values) > 1 and self._is_over():
+            self.values.popitem(last=False)
+        return value
+
+    def clear(self) -> None:
+        """Drop every value."""
+        self.values.clear()
+
+    def _is_over(self) -> bool:
+        size = sum(map(self.size_of, self.values.values()))
+        return len(self.values) > self.most or size > self.most_bytes
+
+
+class FileVersion(NamedTuple):
+    """A file as it was when it was looked at: changed in nanoseconds, size in bytes."""
+
+    path: Path
+    changed: int
+    size: int
+
+
+def file_version(path: Path) -> FileVersion:
+    """Return what tells a changed file from what it was.
+
+    Raises LorararError if the file cannot be read.
+    """
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise LorararError(
+            f"{path}: cannot be read ({error.strerror}); name a LoRA file"
+        ) from error
+    return FileVersion(path.absolute(), about.st_mtime_ns, about.st_size)
+
+
+class PairKey(NamedTuple):
+    """Two LoRAs to merge, and how."""
+
+    content: FileVersion
+    style: FileVersion
+    content_scale: float
+    style_scale: float
+    method: FactoredName
+
+
+@dataclass
+class FactorCache:
+    """Factors of LoRA files for an exported folder, made when they are first asked for.
+
+    merger: the exported hypernetwork, if the folder has one. opened: LoRAs of pairs, mapped; made:
+    factors, ready to draw with.
+    """
+
+    folder: Path
+    manifest: PipelineManifest
+    merger: Merger | None
+    workers: int
+    opened: Cache[Lora] = field(
+        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES, size_of=_bytes_of_mapped)
+    )
+    made: Cache[Factors] = field(
+        default_factory=lambda: Cache(MOST_FACTORS, MOST_BYTES, size_of=_bytes_of)
+    )
+
+    def get(self, path: Path) -> Factors:
+        """Return the factors of one LoRA that draws alone; see `lorarar.runtime.slots`.
+
+        Raises LorararError if it is damaged or does not fit.
+        """
+        return self.made.get(file_version(path), lambda: self.make(load_lora(path)))
+
+    def get_pair(self, pair: PairKey) -> Factors:
+        """Return the factors of a merged pair.
+
+        Raises LorararError if the LoRAs do not fit, or if the folder has no hypernetwork.
+        """
+        return self.made.get(pair, lambda: self._merge(pair))
+
+    def make(self, lora: Lora) -> Factors:
+        """Compute the factors of a LoRA that draws alone; they are not kept.
+
+        Raises LorararError if it does not fit.
+        """
+        return slot_factors(lora, self.manifest, str(self.folder), self.workers)
+
+    def clear(self) -> None:
+        """Close the LoRAs and drop the factors."""
+        self.opened.clear()
+        self.made.clear()
+
+    def _merge(self, pair: PairKey) -> Factors:
+        content, style = self._open(pair.content), self._open(pair.style)
+        scales = pair.content_scale, pair.style_scale
+        if pair.method != "lorarar":
+            options = MergeOptions(content_scale=scales[0], style_scale=scales[1])
+            return self.make(FACTORED[pair.method](content, style, options))
+        if self.merger is None:
+            raise LorararError(
+                f"{self.folder}: has no hypernetwork; export it with --hypernet, or use "
+                "another method"
+            )
+        m = self.merger.coefficients(content, style)
+        if not self.manifest.pairs:
+            return self.make(weighted_sum(content, style, m, *scales))
+        return pair_factors((content, style), m, scales, self.manifest, source=str(self.folder))
+
+    def _open(self, file: FileVersion) -> Lora:
+        return self.opened.get(file, lambda: open_lora(file.path, self.manifest, str(self.folder)))
+
+
+def _bytes_of_mapped(lora: Lora) -> int:
+    """An open LoRA holds a file, but no memory."""
+    return 0
+
+
+def _bytes_of(factors: Factors) -> int:
+    return sum(factor.nbytes for factor in factors.values())

@@ -1,0 +1,160 @@
+"""LoRAs as an exported UNet takes them: the factors of each projection's content and style slot."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lorarar.artefacts.pipeline import SLOT_PREFIXES, PipelineManifest, Stage, slot_inputs
+from lorarar.errors import LorararError
+from lorarar.files import Array
+from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
+from lorarar.merge import Coefficients
+from lorarar.numeric import narrow, quietly, split_scale, widen
+from lorarar.parallel import side_by_side
+
+Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
+
+
+def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
+    """Read a LoRA in any layout that fits the slots; its weights stay on disk.
+
+    source: the exported folder, for messages.
+
+    Raises LorararError as `load_lora` and `slot_factors` do.
+    """
+    lora = load_lora(path)
+    _check_fit(lora, manifest, source)
+    for name, layer in lora.layers.items():
+        for factor in (layer.down, layer.up):
+            refuse_bad_weights(np.asarray(factor), name, lora)
+    return lora
+
+
+def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: int = 1) -> Factors:
+    """Return what goes into the content slots for one LoRA that draws alone.
+
+    Maps `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays of the
+    export's dtype. alpha is folded in. Layers that the LoRA lacks are left out, so
+    cost nothing. source: the exported folder, for messages.
+
+    Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
+    the export's limit, or if weights are not finite.
+    """
+    _check_fit(lora, manifest, source)
+    dtype = np.dtype(manifest.slot_dtype)
+
+    @quietly
+    def both_factors(name: str) -> tuple[np.ndarray, np.ndarray]:
+        up, down = scaled_factors(lora.layers[name], dtype)
+        return _finite(down, dtype, name, lora), _finite(up, dtype, name, lora)
+
+    widest = max(map(max, manifest.projections.values()))
+    made = side_by_side(both_factors, list(lora.layers), workers, widest)
+    factors: Factors = {}
+    for name, (down, up) in made.items():
+        down_input, up_input, _ = slot_inputs(_projection(name))
+        factors |= {down_input: down, up_input: up}
+    return factors
+
+
+@quietly
+def pair_factors(
+    pair: Sequence[Lora],
+    coefficients: Coefficients,
+    scales: Sequence[float],
+    manifest: PipelineManifest,
+    *,
+    source: str,
+) -> Factors:
+    """Return what goes into the content and style slots for two LoRAs that draw together.
+
+    Maps the slots' inputs to arrays; see `lorarar.artefacts.pipeline.slot_inputs`. pair, scales:
+    content, then style, both as `open_lora` gives them; coefficients: of layers that a
+    hypernetwork covers, (2, in) float32. Factors stay where they are if the export takes their
+    dtype; alpha and scales are folded into m.
+
+    Raises LorararError as `slot_factors` does, but does not look again for weights that are not
+    finite.
+    """
+    dtype = np.dtype(manifest.slot_dtype)
+    factors: Factors = {}
+    for side, (prefix, lora, scale) in enumerate(zip(SLOT_PREFIXES, pair, scales, strict=True)):
+        _check_fit(lora, manifest, source)
+        for name, layer in lora.layers.items():
+            down, up = (
+                np.asarray(factor) if factor.dtype == dtype else _finite(factor, dtype, name, lora)
+                for factor in (layer.down, layer.up)
+            )
+            columns = coefficients[name][side] if name in coefficients else np.ones(1, np.float32)
+            m = refuse_bad_weights(columns * np.float32(layer.scale * scale), name, lora)
+            inputs = slot_inputs(_projection(name), prefix)
+            factors |= dict(zip(inputs, (down, up, m), strict=True))
+    return factors
+
+
+def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:
+    """Return every factor of a stage, in its order, for engines that take all of them in one rank.
+
+    Shorter ones and those not given are filled up with zeros, to rank 1 at least.
+    """
+    rank = max((len(factor) for name, factor in given.items() if ".lora_A." in name), default=1)
+    filled = {}
+    for projection, (out, width) in stage.projections.items():
+        down, up, _ = slot_inputs(projection)
+        filled[down] = _filled(given.get(down), (rank, width), dtype)
+        filled[up] = _filled(given.get(up), (out, rank), dtype)
+    return filled
+
+
+def scaled_factors(layer: Layer, dtype: np.dtype) -> tuple[Array, Array]:
+    """Return up (out, rank) and down (rank, in) with alpha / rank folded in, so that neither loses
+    digits in `dtype`, to which they are yet to be rounded."""
+    if layer.scale == 1:
+        return layer.up, layer.down
+    scales = split_scale(layer.scale, layer.up, layer.down, dtype)
+    up, down = (
+        widen(np.asarray(factor)) * scale
+        for factor, scale in zip((layer.up, layer.down), scales, strict=True)
+    )
+    return up, down
+
+
+def _projection(name: str) -> str:
+    return name.removeprefix("unet.")
+
+
+def _check_fit(lora: Lora, manifest: PipelineManifest, source: str) -> None:
+    for name, layer in lora.layers.items():
+        slot = manifest.projections.get(_projection(name))
+        if slot is None or not name.startswith("unet."):
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has no slot in {source}, whose base is "
+                f"{manifest.base} and whose slots are the attention layers; give a LoRA of these"
+            )
+        if layer.shape != slot:
+            raise LorararError(
+                f"{lora.source}: layer '{name}' is {layer.shape[0]}x{layer.shape[1]}, but {source} "
+                f"({manifest.base}) has {slot[0]}x{slot[1]}; this LoRA is for another base model"
+            )
+        if layer.rank > manifest.rank:
+            raise LorararError(
+                f"{lora.source}: layer '{name}' has rank {layer.rank}, but {source} takes "
+                f"{manifest.rank} at most; reduce it with: lorarar merge --rank"
+            )
+
+
+def _finite(factor: Array, dtype: np.dtype, name: str, lora: Lora) -> np.ndarray:
+    given = np.asarray(factor)
+    if given.dtype != dtype:
+        given = narrow(widen(given), dtype)
+    return refuse_bad_weights(given, name, lora)
+
+
+def _filled(factor: np.ndarray | None, shape: tuple[int, int], dtype: np.dtype) -> np.ndarray:
+    if factor is not None and factor.shape == shape:
+        return factor
+    filled = np.zeros(shape, dtype)
+    if factor is not None:
+        filled[: factor.shape[0], : factor.shape[1]] = factor
+    return filled
