@@ -118,11 +118,13 @@ def decode(vae: Any, latents: Tensor) -> Tensor:
 
 
 def save_vae(vae: Any, path: Path) -> None:
+    """Write the weights as float16, and the factor that scales latents to deviation 1."""
     weights = {k: v.half().contiguous().cpu() for k, v in vae.state_dict().items()}
     save_file(weights | {SCALE: torch.tensor(vae.config.scaling_factor)}, path)
 
 
 def load_vae(path: Path) -> Any:
+    """Read what `save_vae` wrote, as float32 on the device, in evaluation mode."""
     weights = load_file(path)
     vae = make_vae()
     vae.register_to_config(scaling_factor=float(weights.pop(SCALE)))

@@ -50,6 +50,7 @@ class Pool:
 
 
 def make_denoiser(seed: int = 0) -> Denoiser:
+    """An untrained UNet and text encoders, float32 on the device; sets torch's global seed."""
     torch.manual_seed(seed)
     return Denoiser(byte_pairs()[0]).to(DEVICE)
 
@@ -100,10 +101,12 @@ def train_base(
 
 
 def save_base(model: Denoiser, path: Path) -> None:
+    """Write the weights of UNet and both text encoders into one file, float16."""
     save_file({k: v.half().contiguous().cpu() for k, v in model.state_dict().items()}, path)
 
 
 def load_base(path: Path) -> Denoiser:
+    """Read what `save_base` wrote, as float32; a weight that the file lacks stays untrained."""
     model = make_denoiser()
     model.load_state_dict(load_file(path), strict=False)
     return model.eval()

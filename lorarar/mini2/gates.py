@@ -1,6 +1,6 @@
 """What must hold before LoRA.rar is looked at: of the judge, the base, LoRAs alone and together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle, islice, product
 from typing import Any, NamedTuple
 
@@ -98,6 +98,7 @@ def rights(world: World, wishes: list[list[Wish]], pictures: Tensor) -> dict[str
 
 
 def means(found: dict[str, np.ndarray]) -> dict[str, float]:
+    """The share that is right by question, over all lanes; questions not asked are left out."""
     return {q: float(np.nanmean(v)) for q, v in found.items() if not np.isnan(v).all()}
 
 
@@ -111,7 +112,9 @@ def alone_wishes(each: int) -> dict[str, list[Wish]]:
     kinds = cycle(CLASSES)
     marks, worn = list(MARKINGS)[1:], list(ACCESSORIES)[1:]
 
-    def wishes(question: str, values, prompt: Callable[[str, str], str]) -> list[Wish]:
+    def wishes(
+        question: str, values: Iterable[str], prompt: Callable[[str, str], str]
+    ) -> list[Wish]:
         several = islice(cycle(values), each)
         return [Wish(prompt(next(kinds), value), {question: value}) for value in several]
 

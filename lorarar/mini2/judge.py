@@ -144,6 +144,7 @@ def shares(said: np.ndarray, right: np.ndarray) -> dict[str, float]:
 
 
 def save_judge(judge: Judge, path: Path) -> None:
+    """Write weights and batch statistics as float16, counters as they are."""
     state = judge.state_dict()
     save_file(
         {
@@ -155,6 +156,7 @@ def save_judge(judge: Judge, path: Path) -> None:
 
 
 def load_judge(path: Path) -> Judge:
+    """Read what `save_judge` wrote, as float32 on the device, in evaluation mode."""
     judge = Judge()
     judge.load_state_dict(load_file(path))
     return judge.to(DEVICE).eval()

@@ -30,6 +30,7 @@ class LaneLinear(nn.Module):
         self.factors: Factors | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """(rows, ..., in) -> (rows, ..., out); without factors what the layer alone gives."""
         plain = self.linear(x)
         if self.factors is None:
             return plain

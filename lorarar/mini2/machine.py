@@ -22,6 +22,7 @@ def precision() -> torch.dtype:
 
 
 def autocast() -> torch.autocast:
+    """Have torch compute in `precision()`; changes nothing where that is float32."""
     dtype = precision()
     return torch.autocast(DEVICE.type, dtype, enabled=dtype != torch.float32)
 
@@ -64,10 +65,12 @@ class Clock:
 
     @property
     def spent(self) -> float:
+        """Seconds since the start; training that goes on adds those before it was stopped."""
         return time.perf_counter() - self.started
 
     @property
     def left(self) -> float:
+        """Seconds until the time is up: below 0 afterwards, infinite without a limit."""
         return self.seconds - self.spent
 
     @property
@@ -76,4 +79,5 @@ class Clock:
         return min(1.0, self.spent / self.seconds)
 
     def say(self, text: str) -> None:
+        """Print a line at once, with the label and the seconds spent before it."""
         print(f"[{self.label} {self.spent:6.1f} s] {text}", flush=True)

@@ -25,6 +25,7 @@ def _ridge(generator: Generator, y: float, height: float, step: float = 0.2) -> 
 
 
 def grass(generator: Generator) -> Layers:
+    """Far hills, a meadow, and nine tufts at random places in front."""
     yield _ridge(generator, HORIZON - 0.12, 0.1), FAR
     yield _ridge(generator, HORIZON + 0.06, 0.02), GROUND
     for _ in range(9):
@@ -36,6 +37,7 @@ def grass(generator: Generator) -> Layers:
 
 
 def sand(generator: Generator) -> Layers:
+    """A sun at a random x, far and near dunes, and six flat ripples."""
     yield ellipse(generator.uniform(-0.8, 0.8), -0.62, 0.17, 0.17), LIGHT
     yield _ridge(generator, HORIZON, 0.11, 0.1), FAR
     yield _ridge(generator, HORIZON + 0.16, 0.07, 0.1), GROUND
@@ -45,6 +47,7 @@ def sand(generator: Generator) -> Layers:
 
 
 def snow(generator: Generator) -> Layers:
+    """Two far mountains with pale tops, ground, and twelve flakes over all of it."""
     x = generator.uniform(-0.7, 0.7)
     for at, size in ((x - 0.6, 0.55), (x + 0.55, 0.7)):
         yield polygon(at - size, HORIZON + 0.1, at, HORIZON - size, at + size, HORIZON + 0.1), FAR
@@ -56,6 +59,7 @@ def snow(generator: Generator) -> Layers:
 
 
 def water(generator: Generator) -> Layers:
+    """A far shore, and water up to the horizon with a wavy crest every 0.17."""
     yield _ridge(generator, HORIZON - 0.06, 0.05), FAR
     yield box(-1.2, HORIZON, 1.2, 1.2), GROUND
     for y in np.arange(HORIZON + 0.1, 1.05, 0.17):
@@ -65,6 +69,7 @@ def water(generator: Generator) -> Layers:
 
 
 def night(generator: Generator) -> Layers:
+    """14 stars, a crescent (a disc with one of sky before it), far hills and ground."""
     for _ in range(14):
         x, y = generator.uniform(-1, 1), generator.uniform(-1, HORIZON - 0.2)
         size = generator.uniform(0.016, 0.034)
@@ -77,6 +82,7 @@ def night(generator: Generator) -> Layers:
 
 
 def room(generator: Generator) -> Layers:
+    """A window on the left or the right, a skirting, and boards that run towards whoever looks."""
     x = generator.choice([-1, 1]) * generator.uniform(0.5, 0.62)
     yield box(x - 0.3, -0.85, x + 0.3, -0.2), TUFT
     yield box(x - 0.24, -0.79, x + 0.24, -0.26), LIGHT
@@ -89,6 +95,7 @@ def room(generator: Generator) -> Layers:
 
 
 def city(generator: Generator) -> Layers:
+    """Houses of random width and height, two columns of lit windows each, on a dashed street."""
     x = -1.1
     while x < 1:
         width, height = generator.uniform(0.24, 0.4), generator.uniform(0.35, 1.05)
@@ -103,6 +110,7 @@ def city(generator: Generator) -> Layers:
 
 
 def forest(generator: Generator) -> Layers:
+    """Six firs, each a trunk and three triangles, of random height, and four flat tufts."""
     yield _ridge(generator, HORIZON + 0.05, 0.03), GROUND
     for x in np.arange(-1.0, 1.1, 0.4) + generator.uniform(-0.1, 0.1, 6):
         top = generator.uniform(-1.0, -0.5)

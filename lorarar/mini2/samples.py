@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from multiprocessing import TimeoutError, get_context
 from typing import Any, NamedTuple
@@ -232,7 +232,7 @@ def _any_look(generator: Generator) -> Look:
             return changed
 
 
-def _one(generator: Generator, choices) -> str:
+def _one(generator: Generator, choices: Iterable[str]) -> str:
     names = list(choices)
     return names[generator.integers(len(names))]
 

@@ -1,5 +1,6 @@
 """An individual somewhere, and the colours it may have."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -51,6 +52,7 @@ def random_individual(
 
 
 def random_scene(individual: Individual, generator: np.random.Generator) -> Scene:
+    """Somewhere near the middle of any place, turned by up to 0.14 radians, mirrored or not."""
     return Scene(
         individual,
         _one(generator, PLACES),
@@ -62,6 +64,6 @@ def random_scene(individual: Individual, generator: np.random.Generator) -> Scen
     )
 
 
-def _one(generator: np.random.Generator, choices) -> str:
+def _one(generator: np.random.Generator, choices: Iterable[str]) -> str:
     names = list(choices)
     return str(names[generator.integers(len(names))])

@@ -6,10 +6,12 @@ Points = np.ndarray
 
 
 def polygon(*numbers: float) -> Points:
+    """Corners x, y, x, y and so on as (n, 2) float32."""
     return np.array(numbers, np.float32).reshape(-1, 2)
 
 
 def box(left: float, top: float, right: float, bottom: float) -> Points:
+    """The four corners of an upright rectangle, clockwise as seen, (4, 2)."""
     return polygon(left, top, right, top, right, bottom, left, bottom)
 
 
@@ -34,6 +36,7 @@ def curve(*numbers: float, smooth: int = 5) -> Points:
 
 
 def star(x: float, y: float, size: float, tips: int = 5) -> Points:
+    """(2 * tips, 2): tips at `size` from (x, y), the first upwards; notches at 0.45 of it."""
     angles = np.arange(2 * tips) * np.pi / tips - np.pi / 2
     radii = np.where(np.arange(2 * tips) % 2, 0.45, 1.0) * size
     points = np.stack([x + radii * np.cos(angles), y + radii * np.sin(angles)], 1)
@@ -41,4 +44,5 @@ def star(x: float, y: float, size: float, tips: int = 5) -> Points:
 
 
 def moved(points: Points, x: float, y: float, size: float = 1.0) -> Points:
+    """The outline scaled about the origin, then shifted by (x, y), float32."""
     return (points * size + (x, y)).astype(np.float32)

@@ -38,6 +38,7 @@ class Build:
         print(key, json.dumps(value), flush=True)
 
     def judge(self) -> Any:
+        """The judge from its file, first trained and tested on fresh drawings if there is none."""
         path, plan = self.folder / "judge.safetensors", self.plan
         if not path.exists():
             clock = Clock("judge", plan.judge_seconds)
@@ -58,6 +59,7 @@ class Build:
         return [part[number] for part in self.sketches.tested for number in range(part.count)]
 
     def vae(self) -> Any:
+        """The autoencoder from its file, first trained and judged if there is none."""
         path, plan = self.folder / "vae.safetensors", self.plan
         if not path.exists():
             clock = Clock("autoencoder", plan.vae_seconds)
@@ -74,6 +76,7 @@ class Build:
         return load_vae(path)
 
     def reconstructions(self, vae: Any) -> None:
+        """Write decoded.webp: 32 fresh drawings, eight to a row, each above its decoded row."""
         pictures = torch.from_numpy(self.fresh_drawings()[0].pictures[:32])
         shown = decode(vae, encode(vae, pictures)).cpu()
         drawn = pictures.permute(0, 3, 1, 2) / 255
@@ -81,6 +84,7 @@ class Build:
         self.grid("decoded", rows.flatten(0, 2), 8)
 
     def base(self) -> gates.World:
+        """The base, ready to draw, from its file, first trained and tested if there is none."""
         path, plan = self.folder / "base.safetensors", self.plan
         judge, vae = self.judge(), self.vae()
         if not path.exists():
@@ -107,6 +111,7 @@ class Build:
         return self.opened(load_base(path), vae, judge)
 
     def opened(self, model: Any, vae: Any, judge: Any) -> gates.World:
+        """Freeze the base, let its attention carry LoRAs, and move all of it to the device."""
         model.requires_grad_(False)
         return gates.move(
             gates.World(model, vae, Lanes(model.unet), judge, self.plan.sampling, self.guidance())
@@ -135,6 +140,7 @@ class Build:
         return world
 
     def guidance(self) -> float:
+        """The scale of guidance that `test_base` found best, or the default before it has run."""
         path = self.folder / "gates.json"
         known = json.loads(path.read_text()) if path.exists() else {}
         return float(known.get("guidance", {}).get("best", GUIDANCE))

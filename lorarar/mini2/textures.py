@@ -22,7 +22,7 @@ def _noise(kind: str) -> list[np.ndarray]:
     generator = np.random.default_rng(7)
     fields = []
     for _ in range(NOISES):
-        field = generator.standard_normal((2 * SIDE, 2 * SIDE)).astype(np.float32)
+        field: np.ndarray = generator.standard_normal((2 * SIDE, 2 * SIDE)).astype(np.float32)
         if kind == "streaks":
             kernel = np.eye(9, dtype=np.float32)[::-1].copy() / 9
             field = cv2.GaussianBlur(cv2.filter2D(field, -1, kernel), (0, 0), 0.7)
@@ -45,6 +45,7 @@ def _grey(pixels: Pixels) -> np.ndarray:
 
 
 def plain(pixels: Pixels, generator: Generator) -> Pixels:
+    """No texture: the picture as it is."""
     return pixels
 
 
@@ -117,7 +118,7 @@ def wash(pixels: Pixels, generator: Generator) -> Pixels:
 
 def mosaic(pixels: Pixels, generator: Generator) -> Pixels:
     """Square stones of one colour each, some darker than others."""
-    small = cv2.resize(pixels, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
+    small: Pixels = cv2.resize(pixels, (SIDE // 4, SIDE // 4), interpolation=cv2.INTER_AREA)
     small *= 0.91 + 0.18 * generator.random((SIDE // 4, SIDE // 4, 1), np.float32)
     return cv2.resize(small, (SIDE, SIDE), interpolation=cv2.INTER_NEAREST)
 

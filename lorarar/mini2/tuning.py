@@ -23,10 +23,12 @@ class Tuning(Build):
     """LoRAs of every subject and style, and of held-out pairs at once."""
 
     def shown(self, world: gates.World, names: list[str]) -> Shown:
+        """What the LoRAs of these names learn from, encoded, a lane of 20 pictures each."""
         sets = [subject_chunk(n) if n in SUBJECTS else style_chunk(n) for n in names]
         return Shown(world.model, world.vae, sets)
 
     def prior(self, world: gates.World) -> Shown:
+        """Up to `PRIOR` chunks (128 each) of the base's drawings, encoded, as one lane."""
         kept = [self.for_base[number] for number in range(min(PRIOR, self.for_base.count))]
         return Shown(world.model, world.vae, [_joined(kept)])
 
@@ -90,6 +92,7 @@ class Tuning(Build):
         ]
 
     def loras(self, world: gates.World, recipes: dict[str, Recipe]) -> tuple[Loras, list[str]]:
+        """All 60 and their names from their file, first trained, by kind, if there is none."""
         path = self.folder / "loras.safetensors"
         names = [*SUBJECTS, *STYLES]
         if not path.exists():
