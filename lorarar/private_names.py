@@ -52,6 +52,14 @@ PRIVATE_NAMES = [
     PrivateName("torch", "torch.fx:GraphModule._code", "the same"),
     PrivateName("torch", "torch.fx:GraphModule._in_spec", "the same"),
     PrivateName("torch", "torch.fx:GraphModule._out_spec", "the same"),
+    # Of the second small world's training.
+    PrivateName(
+        "torch", "torch.nn:Module._compiled_call_impl", "to run a module as it was written"
+    ),
+    PrivateName("torch", "torch:_foreach_copy_", "one call for the copies of all weights"),
+    PrivateName("torch", "torch:_foreach_lerp_", "one call for the means of all weights"),
+    PrivateName("torch", "torch.cpu:_is_avx512_bf16_supported", "to choose a fast precision"),
+    PrivateName("torch", "torch.cpu:_is_amx_tile_supported", "the same"),
     PrivateName(
         "executorch",
         "executorch.extension.pybindings.portable_lib:_unsafe_reset_threadpool",

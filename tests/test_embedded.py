@@ -12,12 +12,12 @@ from diffusers import StableDiffusionXLPipeline
 from matplotlib.image import imread
 from test_cli import run
 
-from lorarar import cli, load_hypernet, load_lora, merge
+from lorarar import load_hypernet, load_lora, merge
 from lorarar.artefacts.training import TrainingManifest, load_manifest
 from lorarar.benchmarks.pictures import Task, prompts_of
 from lorarar.diffusion.pipeline import draw, load_pipeline, put_lora
 from lorarar.embedded import EMBEDDED
-from lorarar.mini import demo, pictures
+from lorarar.mini import demo, demo_exports, pictures
 from lorarar.mini.demo_exports import Export
 from lorarar.mini.judge import accuracy, ask, load_judge
 from lorarar.mini.styles import STYLES
@@ -156,7 +156,7 @@ def test_demo_draws_a_labelled_grid_and_prints_timings(
     monkeypatch.setattr(demo, "load_manifest", of_one_pair)
     done = subprocess.Popen([sys.executable, "-c", "pass"])
     exported = Export("onnxruntime", exported_int8, tmp_path / "said", done)
-    monkeypatch.setattr(cli, "exported_beside", lambda engine: nullcontext(exported))
+    monkeypatch.setattr(demo_exports, "exported_beside", lambda engine: nullcontext(exported))
     output = tmp_path / "demo.png"
     assert run(monkeypatch, "demo", "-o", output) == 0
     said = capsys.readouterr().out

@@ -61,7 +61,9 @@ def test_a_choice_is_one_of_a_few_words():
         one_of("--quantize", "int2", ("none", "int8"), "ONNX")
 
 
-@pytest.fixture(params=["hypernetwork", "stage of a UNet"])
+@pytest.fixture(
+    params=["hypernetwork", pytest.param("stage of a UNet", marks=pytest.mark.slow)]  # 47 s
+)
 def executorch_bytes(request, tmp_path):
     """A function that exports once more, and returns the program's bytes."""
 
