@@ -4,8 +4,9 @@ What takes seconds to import is imported where it is used: a script that is run 
 folder only then (`lorarar.command.run_script`).
 """
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +16,10 @@ from lorarar.command import console
 from lorarar.errors import LorararError
 from lorarar.export.exporters import export_hypernet, pipeline_exporter
 from lorarar.hypernet import Hypernet, load_hypernet
+
+if TYPE_CHECKING:  # their imports take seconds
+    from lorarar.export.folder import PipelineReport
+    from lorarar.export.parts import OpenedModel
 
 ModelName = Annotated[
     str | None, typer.Option("--model", help="diffusers folder or hub id; 'mini': the embedded one")
@@ -55,13 +60,6 @@ def _refuse(context: typer.Context, options: tuple[str, ...], meant_for: str) ->
             raise LorararError(f"--{name} {context.params[name]}: is for {meant_for}")
 
 
-def hypernet_beside(model: str | None, given: Path | None) -> Hypernet | None:
-    """Load what goes beside a pipeline: the hypernetwork given, or the embedded model's own."""
-    if given is None and model == embedded.NAME:
-        given = embedded.HYPERNET
-    return load_hypernet(given) if given else None
-
-
 def export_hypernet_alone(
     name: FormatName, given: Path | None, output: Path | None, dtype: Dtype, force: bool
 ) -> None:
@@ -79,10 +77,32 @@ def export_folder(
     name: FormatName, model: str, path: Path, *, hypernet: Path | None, force: bool
 ) -> None:
     """Export a pipeline in the format's usual precision, and print what was done."""
+    export_opened(
+        model,
+        None,
+        hypernet,
+        lambda opened, loaded: pipeline_exporter(name).export_pipeline(
+            opened, path, hypernet=loaded, force=force
+        ),
+    )
+
+
+def export_opened(
+    model: str | None,
+    random_weights: str | None,
+    hypernet: Path | None,
+    export: Callable[["OpenedModel", Hypernet | None], "PipelineReport"],
+) -> None:
+    """Open what is to be exported, let `export` write it, and print what was done.
+
+    hypernet: goes beside the pipeline; without one, the embedded model has its own.
+    """
     from lorarar.export.folder import show_pipeline
     from lorarar.export.source import open_model
 
-    loaded = hypernet_beside(model, hypernet)
-    with open_model(model, None) as opened:
-        report = pipeline_exporter(name).export_pipeline(opened, path, hypernet=loaded, force=force)
+    if hypernet is None and model == embedded.NAME:
+        hypernet = embedded.HYPERNET
+    loaded = load_hypernet(hypernet) if hypernet else None
+    with open_model(model, random_weights) as opened:
+        report = export(opened, loaded)
     show_pipeline(report)

@@ -26,20 +26,20 @@ def main(
         options.export_hypernet_alone("coreml", hypernet, output, dtype, force)
         return
     from lorarar.export.coreml.pipeline import export_pipeline
-    from lorarar.export.folder import show_pipeline
-    from lorarar.export.source import open_model
 
-    loaded = options.hypernet_beside(model, hypernet)
-    with open_model(model, random_weights) as opened:
-        report = export_pipeline(
+    options.export_opened(
+        model,
+        random_weights,
+        hypernet,
+        lambda opened, loaded: export_pipeline(
             opened,
             output or options.FOLDER,
             one_of("--quantize", quantize, get_args(CoremlQuantize), "Core ML"),
             hypernet=loaded,
             force=force,
             side=side,
-        )
-    show_pipeline(report)
+        ),
+    )
 
 
 if __name__ == "__main__":

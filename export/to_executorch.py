@@ -28,12 +28,12 @@ def main(
         return
     from lorarar.export.executorch.lower import choose_delegate
     from lorarar.export.executorch.pipeline import export_pipeline
-    from lorarar.export.folder import show_pipeline
-    from lorarar.export.source import open_model
 
-    loaded = options.hypernet_beside(model, hypernet)
-    with open_model(model, random_weights) as opened:
-        report = export_pipeline(
+    options.export_opened(
+        model,
+        random_weights,
+        hypernet,
+        lambda opened, loaded: export_pipeline(
             opened,
             output or options.FOLDER,
             one_of("--quantize", quantize, get_args(ExecutorchQuantize), "ExecuTorch"),
@@ -41,8 +41,8 @@ def main(
             force=force,
             delegate=choose_delegate(delegate),
             side=side,
-        )
-    show_pipeline(report)
+        ),
+    )
 
 
 if __name__ == "__main__":

@@ -28,21 +28,21 @@ def main(
     if not options.wants_pipeline(context, model, random_weights):
         options.export_hypernet_alone("onnx", hypernet, output, dtype, force)
         return
-    from lorarar.export.folder import show_pipeline
     from lorarar.export.onnx.pipeline import export_pipeline
-    from lorarar.export.source import open_model
 
-    loaded = options.hypernet_beside(model, hypernet)
-    with open_model(model, random_weights) as opened:
-        report = export_pipeline(
+    options.export_opened(
+        model,
+        random_weights,
+        hypernet,
+        lambda opened, loaded: export_pipeline(
             opened,
             output or options.FOLDER,
             one_of("--quantize", quantize, get_args(OnnxQuantize), "ONNX"),
             hypernet=loaded,
             force=force,
             psnr=psnr,
-        )
-    show_pipeline(report)
+        ),
+    )
 
 
 if __name__ == "__main__":
