@@ -13,7 +13,7 @@ from lorarar.mini2.denoising import kept_shares, noisy, sample, starts
 from lorarar.mini2.judge import Album, Judge, shifted
 from lorarar.mini2.lanes import Factors, Lanes, beside, load_loras, save_loras, take
 from lorarar.mini2.machine import Clock
-from lorarar.mini2.model import assemble, make_vae
+from lorarar.mini2.model import make_pipeline, make_vae
 from lorarar.mini2.optimise import train
 from lorarar.mini2.pack import write_loras
 from lorarar.mini2.samples import QUESTIONS, Drawings, base_chunk
@@ -180,7 +180,7 @@ def test_diffusers_pipeline_draws_what_is_sampled_here(monkeypatch):
     prompts = ["a zupra robot on grass in ink style", "a red dog with spots"]
     noise = starts([0, 1])
     found = sample(model, *embed(model, prompts), embed(model, [""]), noise, 2, 5.0)
-    pipeline = assemble(model, vae)
+    pipeline = make_pipeline(model, vae)
     drawn = pipeline(
         prompts,
         latents=noise.clone(),

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lorarar.diffusion.assemble import make_scheduler
 from lorarar.mini2.machine import DEVICE, autocast
-from lorarar.mini2.model import LATENT_CHANNELS, LATENTS, make_scheduler
+from lorarar.mini2.model import LATENT_CHANNELS, LATENTS
 
 TIMES = 1000
 STEPS, GUIDANCE = 20, 5.0

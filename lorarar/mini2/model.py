@@ -8,17 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    EulerDiscreteScheduler,
-    StableDiffusionXLPipeline,
-    UNet2DConditionModel,
-)
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 from tokenizers import pre_tokenizers
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
 from lorarar.bases import Base, unet_config
+from lorarar.diffusion.assemble import BEGIN, END, assemble
 from lorarar.mini2.looks import LINES, PALETTES, SHADINGS, STYLES
 from lorarar.mini2.places import PLACES
 from lorarar.mini2.scenes import COLOURS
@@ -26,7 +22,6 @@ from lorarar.mini2.textures import SIDE, TEXTURES
 from lorarar.mini2.things import ACCESSORIES, CLASSES, MARKINGS
 from lorarar.mini2.world import SUBJECTS, TOKENS
 
-BEGIN, END = "<|startoftext|>", "<|endoftext|>"
 HIDDEN = 96, 128  # of the two text encoders; cross-attention sees both, side by side
 LATENTS, LATENT_CHANNELS = SIDE // 8, 8  # twice the channels of SDXL
 BASE = Base(
@@ -142,16 +137,6 @@ def make_unet() -> UNet2DConditionModel:
     )
 
 
-def make_scheduler() -> EulerDiscreteScheduler:
-    """SDXL's noise schedule."""
-    return EulerDiscreteScheduler(
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        timestep_spacing="trailing",
-    )
-
-
 class Denoiser(nn.Module):
     """UNet and text encoders, as they are trained together."""
 
@@ -182,18 +167,6 @@ class Denoiser(nn.Module):
         )[0]
 
 
-def assemble(model: Denoiser, vae: AutoencoderKL) -> StableDiffusionXLPipeline:
+def make_pipeline(model: Denoiser, vae: AutoencoderKL) -> StableDiffusionXLPipeline:
     """Make a pipeline of what was trained."""
-    tokenizer = make_tokenizer()
-    pipeline = StableDiffusionXLPipeline(
-        vae=vae,
-        text_encoder=model.text,
-        text_encoder_2=model.text_2,
-        tokenizer=tokenizer,
-        tokenizer_2=tokenizer,
-        unet=model.unet,
-        scheduler=make_scheduler(),
-        add_watermarker=False,
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return assemble(make_tokenizer(), (model.text, model.text_2), model.unet, vae)

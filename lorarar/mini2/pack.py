@@ -20,7 +20,7 @@ from lorarar.mini2.base import load_base
 from lorarar.mini2.lanes import load_loras
 from lorarar.mini2.looks import STYLES
 from lorarar.mini2.loras import Recipe
-from lorarar.mini2.model import assemble
+from lorarar.mini2.model import make_pipeline
 from lorarar.mini2.samples import Chunk, style_chunk, subject_chunk
 from lorarar.mini2.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SUBJECTS, subject_prompt
 
@@ -29,7 +29,9 @@ MANIFEST, CAPTIONS = "lorarar.manifest.1", "metadata.jsonl"
 
 def pack(built: Path, assets: Path, recipe: Recipe) -> None:
     """Write `base/`, `judge.safetensors` and `loras/`, held-out LoRAs first of all."""
-    pipeline = assemble(load_base(built / "base.safetensors"), load_vae(built / "vae.safetensors"))
+    pipeline = make_pipeline(
+        load_base(built / "base.safetensors"), load_vae(built / "vae.safetensors")
+    )
     pipeline.to(torch.float16).save_pretrained(assets / "base", safe_serialization=True)
     shutil.copy(built / "judge.safetensors", assets / "judge.safetensors")
     write_loras(built / "loras.safetensors", assets / "loras", [*SUBJECTS, *STYLES])
