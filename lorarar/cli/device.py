@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 import typer
 
 from lorarar.artefacts.formats import FORMAT_NAMES, Engine, FormatName
-from lorarar.cli.options import Force, Output
+from lorarar.cli.options import Output
+from lorarar.command import Force
 from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
 

@@ -7,16 +7,8 @@ from typing import Annotated, cast
 import typer
 
 from lorarar.artefacts.formats import Engine
-from lorarar.cli.options import (
-    DrawingChoice,
-    Force,
-    Model,
-    Output,
-    Positive,
-    console,
-    say,
-    ziplora_for,
-)
+from lorarar.cli.options import DrawingChoice, Model, Output, Positive, say, ziplora_for
+from lorarar.command import Force, console
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically

@@ -7,16 +7,15 @@ import typer
 from rich.table import Table
 
 from lorarar.cli.options import (
-    Force,
     HypernetPath,
     MergeChoice,
     Model,
     Output,
-    console,
     say,
     say_notes,
     ziplora_for,
 )
+from lorarar.command import Force, console
 from lorarar.files import refuse_existing
 from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora

@@ -7,12 +7,10 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 
-from lorarar.command import Force, console
+from lorarar.command import console
 from lorarar.errors import printable
 from lorarar.methods import MethodName
 from lorarar.methods.options import Method
-
-__all__ = ["Force", "HypernetPath", "Model", "Output", "Positive", "console", "say", "say_notes"]
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
 Model = Annotated[

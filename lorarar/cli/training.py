@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from lorarar.cli.options import Force, Model, Output, Positive, draw_missing_images
+from lorarar.cli.options import Model, Output, Positive, draw_missing_images
+from lorarar.command import Force
 from lorarar.hypernet import Role
 from lorarar.methods.options import Precision
 from lorarar.training.recipes import HypernetRecipe, LoraRecipe, Objective
