@@ -46,6 +46,6 @@ def prepare(libraries: Path, jar: Path, cache: Path) -> Host:
     shim.build([libraries / name for name in LIBRARIES], cache / "shim", "x86_64")
     classes = cache / "classes"
     sources = [path for place in SOURCES for path in (ROOT / place).rglob("*.java")]
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-cp", jar, "-d", classes]
-    subprocess.run([*compiler, *sources], check=True)
+    compiler = ["javac", "-Xlint:-options", "--release", "8", "-cp", str(jar), "-d", str(classes)]
+    subprocess.run([*compiler, *map(str, sources)], check=True)
     return Host(libraries, cache / "shim", f"{classes}:{jar}")

@@ -34,8 +34,13 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
         own = source if name == "libc.so" else nothing
         subprocess.run(
             [
-                *(COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin", own),
-                *("-o", folder / name, f"-Wl,-soname,{name}", f"-Wl,--version-script={script}"),
+                *(COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin", str(own)),
+                *(
+                    "-o",
+                    str(folder / name),
+                    f"-Wl,-soname,{name}",
+                    f"-Wl,--version-script={script}",
+                ),
                 *("-Wl,-z,defs", "-lm"),
             ],
             check=True,
