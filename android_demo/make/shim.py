@@ -49,7 +49,7 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
 
 def undefined(library: Path) -> list[tuple[str, str]]:
     """List (name, version) of what a library takes from Android's C library."""
-    command = ["readelf", "-W", "--dyn-syms", library]
+    command = ["readelf", "-W", "--dyn-syms", str(library)]
     listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return re.findall(r" UND (\w+)@(LIBC\w*)", listed)
 
