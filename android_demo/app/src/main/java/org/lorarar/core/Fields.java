@@ -61,6 +61,14 @@ final class Fields {
         return texts;
     }
 
+    List<Long> wholes(String name) {
+        List<Long> wholes = new ArrayList<>();
+        for (Object each : list(name)) {
+            wholes.add(as(Long.class, each, name));
+        }
+        return wholes;
+    }
+
     private <T> T of(Class<T> type, String name) {
         return as(type, get(name), name);
     }

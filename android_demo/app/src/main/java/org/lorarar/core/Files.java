@@ -7,11 +7,10 @@ import java.nio.charset.StandardCharsets;
 import java.security.MessageDigest;
 import java.security.NoSuchAlgorithmException;
 
-/** Files as a whole: their text, their hash, and the seal of exported ExecuTorch programs. */
+/** Files as a whole: their text, their hash. */
 public final class Files {
     private static final int BLOCK = 1 << 20;
     private static final int LONGEST_TEXT = 64 << 20; // bytes; a tokenizer's vocabulary has 1 MB
-    private static final int DIGEST = 32;
 
     private Files() {
     }
@@ -41,40 +40,14 @@ public final class Files {
     /** SHA-256 of a file, in hexadecimal. */
     public static String sha256(File file) throws LorararException {
         try (RandomAccessFile opened = new RandomAccessFile(file, "r")) {
-            return hexadecimal(digest(opened, opened.length()));
+            return hexadecimal(digest(opened));
         } catch (IOException error) {
             throw new LorararException(file + ": cannot be read (" + reason(file, error) + ")",
                 error);
         }
     }
 
-    /**
-     * Check an exported program's last 32 bytes, the SHA-256 of those before.
-     *
-     * <p>ExecuTorch would end the process, or compute with damaged weights.
-     *
-     * @throws LorararException if it is no exported program, or damaged
-     */
-    public static void checkSeal(File file) throws LorararException {
-        try (RandomAccessFile opened = new RandomAccessFile(file, "r")) {
-            long size = opened.length() - DIGEST;
-            if (size >= 0) {
-                byte[] wanted = digest(opened, size);
-                byte[] found = new byte[DIGEST];
-                opened.readFully(found);
-                if (MessageDigest.isEqual(wanted, found)) {
-                    return;
-                }
-            }
-        } catch (IOException error) {
-            throw new LorararException(file + ": cannot be read (" + reason(file, error) + ")",
-                error);
-        }
-        throw new LorararException(
-            file + ": not an exported ExecuTorch program, or damaged; export it again");
-    }
-
-    private static byte[] digest(RandomAccessFile opened, long size) throws IOException {
+    private static byte[] digest(RandomAccessFile opened) throws IOException {
         MessageDigest digest;
         try {
             digest = MessageDigest.getInstance("SHA-256");
@@ -82,7 +55,7 @@ public final class Files {
             throw new IllegalStateException(error); // every Java has it
         }
         byte[] block = new byte[BLOCK];
-        for (long left = size; left > 0;) {
+        for (long left = opened.length(); left > 0;) {
             int part = (int) Math.min(left, block.length);
             opened.readFully(block, 0, part);
             digest.update(block, 0, part);
