@@ -89,14 +89,14 @@ def meanings(spelling: Spelling, layers_per_block: int) -> list[str]:
 
     layers_per_block: the base's, which numbers sgm's blocks.
     """
-    layers = _aliases(layers_per_block).get(spelling.name, [])
+    layers = aliases(layers_per_block).get(spelling.name, [])
     if spelling.component is None:
         return layers
     return [layer for layer in layers if layer.startswith(f"{spelling.component}.")]
 
 
 @cache
-def _aliases(layers_per_block: int) -> dict[str, list[str]]:
+def aliases(layers_per_block: int) -> dict[str, list[str]]:
     """Map every spelling of a layer, without wrappers, to the canonical layers that have it."""
     layers = {
         layer: None

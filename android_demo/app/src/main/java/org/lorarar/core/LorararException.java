@@ -7,10 +7,10 @@ public final class LorararException extends IOException {
     private static final long serialVersionUID = 1;
 
     public LorararException(String message) {
-        super(message);
+        super(Printable.of(message));
     }
 
     public LorararException(String message, Throwable cause) {
-        super(message, cause);
+        super(Printable.of(message), cause);
     }
 }
