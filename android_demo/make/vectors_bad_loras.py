@@ -99,7 +99,8 @@ ADAPTERS: list[Any] = [
             {"mid_block.*": 7}, {Q.removeprefix("unet."): 9}, {"(a+)+b": 1}, {".*.*.*b": 1},
             {"[": 1}, {"to_(q|k)": 2}, {"to_(?:q|k)": 2}, {"to_[^q]": 2}, {"(?:": 1}, {"a**": 1},
             {r"\bto_q": 4}, {r"\e": 4}, {"é": 2}, {"犬.*": 2}, {"(?i)TO_Q": 2}, {"": 5},
-            {f"{i}.*": 1 for i in range(101)}, {"to_q$": 6}, {"x|to_q": 6}, {"*": 1}, {"to_q{1}": 1},
+            {f"{i}.*": 1 for i in range(101)}, {"to_q$": 6}, {"x|to_q": 6}, {"*": 1},
+            {"to_q{1}": 1}, {r"attn1\.to_q": 2}, {r"\$|to_q": 2}, {"[a-z_]+": 2},
         )
     ),
 ]  # fmt: skip
@@ -138,7 +139,9 @@ def bad_files(folder: Path) -> None:
             _write(folder, f"prepared-{index}-{width}", tensors, prepared=about)
     for key in ("lora_adapter_metadata", "lorarar.prepared"):
         for index, text in enumerate(("{", "[" * 3000, "犬", "", '{"a":1}')):
-            write_safetensors(folder / f"text-{key}-{index}.safetensors", _pair(), {key: text}, True)
+            write_safetensors(
+                folder / f"text-{key}-{index}.safetensors", _pair(), {key: text}, True
+            )
     _write_others(folder)
 
 

@@ -19,10 +19,10 @@ final class PeftConfig {
     /** Other patterns are expressions of a file's author: only those are tried that end soon. */
     private static final Pattern HARMLESS = Pattern.compile(
         "(?!(?:[^*+]*[*+]){3})(?!.*\\)[*+?])(?!.*\\\\\\d)"
-        + "[\\p{L}\\p{N}_.^$\\\\|()*+?:\\[\\]-]{1,500}");
+        + "[\\p{L}\\p{N}_.\\^\\$\\\\|()*+?:\\[\\]-]{1,500}");
     /** What Java understands otherwise than Python, or Python not at all. */
     private static final Pattern OTHERWISE = Pattern.compile(
-        "\\\\(?![AbBdDsSwWZ\\p{Punct}])|\\(\\?(?!:)|\\[\\^?\\]|\\[[^\\]]*\\[|[*+?][*+]|[|^]\\*");
+        "\\\\(?![AbBdDsSwWZ]|[^A-Za-z0-9])|\\(\\?(?!:)|\\[\\^?\\]|\\[[^\\]]*\\[|[*+?][*+]|[|^]\\*");
     private static final int MOST_EXPRESSIONS = 100;
 
     final boolean isDora;
