@@ -83,6 +83,15 @@ ALPHAS: list[Any] = [
     np.complex64(1), np.int8(-3), ml_dtypes.bfloat16(3), ml_dtypes.float8_e8m0fnu(4), [0.0, -0.0],
     ml_dtypes.float8_e5m2(0.75), [np.nan, np.nan],
 ]  # fmt: skip
+PATTERNS: list[Any] = [
+    {"to_q": 1, "attn1.to_q": 2}, {"attn1.to_q": 2, "to_q": 1}, {"o_q": 3}, {"to_q": []},
+    {r"attn\d\.to_[qk]": 3, "to_q": 5}, {"^mid_block.*to_q": 3}, {"^to_q": 3}, [1], [], 0,
+    {"mid_block.*": 7}, {Q.removeprefix("unet."): 9}, {"(a+)+b": 1}, {".*.*.*b": 1},
+    {"[": 1}, {"to_(q|k)": 2}, {"to_(?:q|k)": 2}, {"to_[^q]": 2}, {"(?:": 1}, {"a**": 1},
+    {r"\bto_q": 4}, {r"\e": 4}, {"é": 2}, {"犬.*": 2}, {"(?i)TO_Q": 2}, {"": 5},
+    {f"{i}.*": 1 for i in range(101)}, {"to_q$": 6}, {"x|to_q": 6}, {"*": 1},
+    {"to_q{1}": 1}, {r"attn1\.to_q": 2}, {r"\$|to_q": 2}, {"[a-z_]+": 2},
+]  # fmt: skip
 ADAPTERS: list[Any] = [
     {}, 7, [], {"unet.lora_alpha": "many"}, {"unet.lora_alpha": None}, {"unet.lora_alpha": 1e31},
     {"unet.lora_alpha": True}, {"unet.lora_alpha": 16}, {"unet.lora_alpha": 16, "unet.r": 2},
@@ -91,18 +100,7 @@ ADAPTERS: list[Any] = [
     {"unet.peft_type": "IA3"}, {"unet.peft_type": "LOHA", "unet.alpha": 2}, {"lora_alpha": 3},
     {"text_encoder.lora_alpha": 16}, {"unet.peft_type": None}, {"unet.init_lora_weights": True},
     *({"unet.init_lora_weights": start} for start in ("pissa", "pissa_niter_4", "OLoRA", "loftq")),
-    *(
-        {"unet.lora_alpha": 16, "unet.alpha_pattern": patterns}
-        for patterns in (
-            {"to_q": 1, "attn1.to_q": 2}, {"attn1.to_q": 2, "to_q": 1}, {"o_q": 3}, {"to_q": []},
-            {r"attn\d\.to_[qk]": 3, "to_q": 5}, {"^mid_block.*to_q": 3}, {"^to_q": 3}, [1], [], 0,
-            {"mid_block.*": 7}, {Q.removeprefix("unet."): 9}, {"(a+)+b": 1}, {".*.*.*b": 1},
-            {"[": 1}, {"to_(q|k)": 2}, {"to_(?:q|k)": 2}, {"to_[^q]": 2}, {"(?:": 1}, {"a**": 1},
-            {r"\bto_q": 4}, {r"\e": 4}, {"é": 2}, {"犬.*": 2}, {"(?i)TO_Q": 2}, {"": 5},
-            {f"{i}.*": 1 for i in range(101)}, {"to_q$": 6}, {"x|to_q": 6}, {"*": 1},
-            {"to_q{1}": 1}, {r"attn1\.to_q": 2}, {r"\$|to_q": 2}, {"[a-z_]+": 2},
-        )
-    ),
+    *({"unet.lora_alpha": 16, "unet.alpha_pattern": patterns} for patterns in PATTERNS),
 ]  # fmt: skip
 ROLES = {"role": "style", "level": "small", "fingerprint": "x", "error": 0.1}
 PREPARED: list[Any] = [

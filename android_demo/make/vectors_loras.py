@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from . import names
-from .vectors_bad_loras import bad_files
 
 from lorarar import LorararError, load_lora, save_lora
 from lorarar.bases import BASES, layer_shapes
@@ -20,6 +18,9 @@ from lorarar.layer import KEPT
 from lorarar.lora import Feature, Lora
 from lorarar.prepare import LEVELS, prepare
 from lorarar.standin import standin_lora
+
+from . import names
+from .vectors_bad_loras import bad_files
 
 TESTS = Path(__file__).parents[2] / "tests"
 FUZZED, MUTATED, LARGEST = 400, 400, 300_000  # files, files, bytes
