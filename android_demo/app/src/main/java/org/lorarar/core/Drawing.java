@@ -77,14 +77,19 @@ public final class Drawing {
     public static Drawing resume(Pipeline pipeline, Request request, byte[] state)
             throws LorararException {
         Drawing drawing = pipeline.start(request);
+        drawing.restore(state);
+        return drawing;
+    }
+
+    /** Set a fresh drawing to a saved state. */
+    void restore(byte[] state) throws LorararException {
         try (DataInputStream in = new DataInputStream(new ByteArrayInputStream(state))) {
-            drawing.restore(in);
+            restore(in);
         } catch (LorararException error) {
             throw error;
         } catch (IOException error) {
             throw new LorararException("the saved drawing is damaged; draw it again", error);
         }
-        return drawing;
     }
 
     private void restore(DataInputStream in) throws IOException {

@@ -44,9 +44,13 @@ public final class NoiseSchedule {
         try {
             return of(Json.object(Files.text(file)), file);
         } catch (IllegalArgumentException error) {
-            throw new LorararException(file + ": no configuration of a scheduler known here ("
-                + error.getMessage() + "); export the model again", error);
+            throw unknown(file, error);
         }
+    }
+
+    static LorararException unknown(File source, IllegalArgumentException error) {
+        return new LorararException(source + ": no configuration of a scheduler known here ("
+            + error.getMessage() + "); export the model again", error);
     }
 
     /** @throws IllegalArgumentException if a value is missing or no such value */

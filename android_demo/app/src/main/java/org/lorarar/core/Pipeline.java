@@ -90,22 +90,10 @@ public final class Pipeline implements AutoCloseable {
     public synchronized void usePair(
             Lora content, Lora style, float contentScale, float styleScale)
             throws LorararException {
-        for (Lora lora : new Lora[] {content, style}) {
-            Slots.checkFit(lora, manifest, folder.toString());
-            Weights.refuseBad(lora);
-        }
-        if (merger == null) {
-            throw new LorararException(folder + ": has no hypernetwork; export it with "
-                + "--hypernet, or use another method");
-        }
-        long started = System.nanoTime();
-        Map<String, float[][]> coefficients = merger.coefficients(content, style);
-        long predicted = System.nanoTime();
-        slots = new Slots(
-            Share.merged(
-                new Lora[] {content, style}, coefficients, new float[] {contentScale, styleScale}),
-            manifest, folder.toString());
-        mergeTime = new MergeTime(predicted - started, System.nanoTime() - predicted);
+        Merged merged = Merged.of(content, style, contentScale, styleScale, merger, manifest,
+            folder.toString());
+        slots = merged.slots;
+        mergeTime = merged.time;
         loras = content.source + " " + contentScale + ", " + style.source + " " + styleScale;
     }
 
