@@ -1,6 +1,7 @@
 package org.lorarar.core;
 
 import java.nio.ByteBuffer;
+import java.nio.ShortBuffer;
 
 /**
  * A tensor's dtype in a safetensors file, by the code in its header.
@@ -102,9 +103,19 @@ public enum Dtype {
 
     /** Fill `into` with float32 of the numbers from an index on; of floats and of I8. */
     void widen(ByteBuffer data, int first, float[] into) {
-        int size = bits / 8;
-        for (int i = 0, at = first * size; i < into.length; i++, at += size) {
-            into[i] = one(data, at);
+        ByteBuffer from = data.duplicate().order(data.order());
+        from.position(first * (bits / 8));
+        if (this == F32) {
+            from.asFloatBuffer().get(into);
+        } else if (this == F16) { // the usual ones have loops of their own, which are faster
+            ShortBuffer halves = from.asShortBuffer();
+            for (int i = 0; i < into.length; i++) {
+                into[i] = half(halves.get(i));
+            }
+        } else {
+            for (int i = 0, at = from.position(); i < into.length; i++, at += bits / 8) {
+                into[i] = one(data, at);
+            }
         }
     }
 
@@ -112,10 +123,6 @@ public enum Dtype {
         switch (this) {
             case F64:
                 return (float) data.getDouble(at);
-            case F32:
-                return data.getFloat(at);
-            case F16:
-                return half(data.getShort(at));
             case BF16:
                 return Float.intBitsToFloat(data.getShort(at) << 16);
             case F8_E4M3:
