@@ -21,6 +21,8 @@ HEADERS = [
     b'{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,4]}}',
     b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
     b'"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+    b'{"a":{"dtype":"U8","shape":[1],"data_offsets":[0,1]},'
+    b'"b":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}}',
     b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4,4]}}',
     b'{"a":{"dtype":"F32","shape":[1.0],"data_offsets":[0,4]}}',
     b'{"a":{"dtype":"F4","shape":[8],"data_offsets":[0,4]}}',
@@ -69,7 +71,7 @@ EXTRA = [
     *(f"lora_unet_x.{part}" for part in ("oft_blocks", "diff", "diff_b", "on_input", "a1.weight")),
     *(f"lora_unet_x.{part}" for part in ("w_norm", "lora_E", "vera_lambda", "alpha", "weight\n")),
     "lora_embedding_A", "bundle_emb.dog.clip_l", "lora_te1_text_model_embeddings_position_ids",
-    "犬🐶\x1b[31m\u202e", "",
+    "犬🐶\x1b[31m\u202e\u00a0\ue000", "",
 ]  # fmt: skip
 NAMES = [
     "transformer.single_transformer_blocks.0.attn.to_q",

@@ -128,7 +128,7 @@ def _saved(folder: Path) -> None:
     for base in BASES:
         lora = standin_lora(base, 1, seed=0)
         few = Lora(dict([*lora.layers.items()][::20]), lora.metadata)
-        for saved, what in ((few, "some"), (lora, "all")) if base == "mini" else ((few, "some"),):
+        for saved, what in ((few, "some"), (lora, "all")):
             save_lora(saved, folder / f"{base}-{what}.safetensors", force=True)
             save_lora(saved, folder / f"{base}-{what}-kohya.safetensors", "kohya", force=True)
     for lora_file in LORAS.glob("*.safetensors"):
