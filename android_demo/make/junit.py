@@ -1,0 +1,69 @@
+"""JUnit over the app's core: from its sources, and from the code that an APK really holds."""
+
+import os
+from pathlib import Path
+
+from lorarar.errors import LorararError
+
+from . import vectors_drawing, vectors_loras, vectors_manifests, vectors_merges
+from .apk import ANDROID_DEMO, MAIN, run
+
+TESTS = ANDROID_DEMO / "app" / "src" / "test" / "java"
+JAVA = Path("/usr/share/java")
+JARS = ("junit4.jar", "hamcrest-core.jar")  # of Debian's package junit4
+DEBIAN_PATH = {"PATH": "/usr/bin:/bin"}  # enjarify is a program of Debian's own Python
+
+
+def write_vectors(folder: Path) -> None:
+    """Write what Python computes, for Java to compute again."""
+    for part in (vectors_loras, vectors_drawing, vectors_manifests, vectors_merges):
+        part.write(folder)
+
+
+def compile_core(folder: Path) -> Path:
+    """Return the classes of the app's core, made from its sources."""
+    return _compiled(sorted((MAIN / "java/org/lorarar/core").rglob("*.java")), folder, "")
+
+
+def classes_of_dex(apk: Path, folder: Path) -> Path:
+    """Turn an APK's code back into a jar by enjarify.
+
+    Raises LorararError if enjarify is not installed, or leaves classes out.
+    """
+    jar = folder / "of-dex.jar"
+    enjarify = "/usr/bin/enjarify"
+    if not os.access(enjarify, os.X_OK):
+        raise LorararError("enjarify: not installed; run: apt-get install enjarify")
+    said = run(["env", f"PATH={DEBIAN_PATH['PATH']}", enjarify, "-f", "-o", jar, apk])
+    if " 0 classes had errors" not in said:
+        raise LorararError(f"{apk}: enjarify cannot read all of its code: {said.strip()}")
+    return jar
+
+
+def run_tests(core: Path, vectors: Path, folder: Path) -> str:
+    """Run every JUnit test on classes of core, and return what JUnit printed.
+
+    Raises LorararError if one fails.
+    """
+    libraries = ":".join(str(_jar(name)) for name in JARS)
+    tests = _compiled(sorted(TESTS.rglob("*.java")), folder, f"{core}:{libraries}")
+    names = [
+        ".".join(path.relative_to(TESTS).with_suffix("").parts)
+        for path in sorted(TESTS.rglob("*Test.java"))
+    ]
+    command = ["java", f"-Dlorarar.vectors={vectors}", "-cp", f"{tests}:{core}:{libraries}"]
+    return run([*command, "org.junit.runner.JUnitCore", *names])
+
+
+def _compiled(sources: list[Path], folder: Path, class_path: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8", "-d", folder]
+    run([*compiler, "-cp", class_path, *sources])
+    return folder
+
+
+def _jar(name: str) -> Path:
+    path = JAVA / name
+    if not path.exists():
+        raise LorararError(f"{path}: does not exist; run: apt-get install junit4")
+    return path
