@@ -17,9 +17,10 @@ from lorarar.embedded import HYPERNET, LORAS
 from lorarar.hypernet import Hypernet, load_hypernet, to_tensors
 from lorarar.layer import Layer
 from lorarar.lora import Lora
-from lorarar.merge import coefficients, weighted_sum
+from lorarar.merge import weighted_sum
 from lorarar.numeric import narrow
 from lorarar.prepare import Level, prepare
+from lorarar.runtime import load_merger
 from lorarar.runtime.slots import filled_factors, open_lora, slot_factors
 from lorarar.standin import standin_lora
 
@@ -36,7 +37,7 @@ def write(folder: Path) -> None:
     folder = folder / "merges"
     folder.mkdir(parents=True, exist_ok=True)
     names.write(folder / "names.json")
-    hypernet = load_hypernet(HYPERNET)
+    hypernet, merger = load_hypernet(HYPERNET), load_merger(HYPERNET, "numpy", threads=1)
     _write_hypernet(folder, hypernet)
     manifest = _manifest(folder)
     files = _write_loras(folder, hypernet)
@@ -45,8 +46,7 @@ def write(folder: Path) -> None:
         row: dict[str, Any] = {"content": content, "style": style, "scales": scales}
         try:
             made = [open_lora(folder / each, manifest, "folder") for each in (content, style)]
-            found = coefficients(*made, hypernet)
-            m = {name: found[name] for name in made[0].layers | made[1].layers if name in found}
+            m = merger.coefficients(*made)
             merged = weighted_sum(*made, m, *scales)
             factors = slot_factors(merged, manifest, "folder")
             row |= {"file": f"merge-{number}", "layers": list(m), "message": None}
@@ -55,7 +55,8 @@ def write(folder: Path) -> None:
             )
             _write_factors(folder / f"merge-{number}.f32", factors, manifest)
         except LorararError as error:
-            row["message"] = str(error).replace(str(folder), "{folder}")
+            said = str(error).replace(str(folder), "{folder}")
+            row["message"] = said.replace(str(HYPERNET), "merger")
         rows.append(row)
     (folder / "merges.json").write_text(json.dumps({"pairs": rows, "alone": _alone(folder, files)}))
 
@@ -133,10 +134,11 @@ def _write_loras(folder: Path, hypernet: Hypernet) -> list[str]:
 
 
 def _pairs(files: Sequence[str]) -> list[tuple[str, str, tuple[float, float]]]:
-    """Every scale for a few, and every two files."""
-    few = [(one, other) for one in files[:3] for other in files[1:4]]
+    """Every scale for a few, and every second two files."""
+    few = [(one, other) for one in files[:2] for other in files[1:4]]
+    every = [(one, other) for one in files for other in files if one != other]
     return [(*pair, scales) for pair in few for scales in SCALES] + [
-        (one, other, (1.0, 0.9)) for one in files for other in files if one != other
+        (*pair, (1.0, 0.9)) for pair in every[::2]
     ]
 
 

@@ -2,10 +2,13 @@ package org.lorarar.core;
 
 import java.io.File;
 import java.io.IOException;
+import java.util.HashMap;
+import java.util.Map;
 
 /** An engine that runs an exported hypernetwork's graphs in plain loops. */
 final class HypernetEngine implements Engine {
     private final File folder; // with its manifest and its weights
+    private final Map<String, float[]> read = new HashMap<>();
 
     HypernetEngine(File folder) {
         this.folder = folder;
@@ -36,7 +39,10 @@ final class HypernetEngine implements Engine {
     }
 
     private float[] weights(String name) throws IOException {
-        return DrawingVectors.floats(new File(folder, name + ".f32"));
+        if (!read.containsKey(name)) {
+            read.put(name, DrawingVectors.floats(new File(folder, name + ".f32")));
+        }
+        return read.get(name);
     }
 
     /** m = W_out @ relu(h_c + h_s + b) + b_out. */
@@ -92,12 +98,11 @@ final class HypernetEngine implements Engine {
     private static float[] product(float[] one, float[] other, int rows, int inner, int columns) {
         float[] result = new float[rows * columns];
         for (int row = 0; row < rows; row++) {
-            for (int column = 0; column < columns; column++) {
-                double sum = 0;
-                for (int i = 0; i < inner; i++) {
-                    sum += (double) one[row * inner + i] * other[i * columns + column];
+            for (int i = 0; i < inner; i++) {
+                float factor = one[row * inner + i];
+                for (int column = 0; column < columns; column++) {
+                    result[row * columns + column] += factor * other[i * columns + column];
                 }
-                result[row * columns + column] = (float) sum;
             }
         }
         return result;
