@@ -119,7 +119,7 @@ final class Share {
     }
 
     /** up (out, rank), its scale in it. */
-    float[] up() throws LorararException {
+    float[] up() {
         float[] up = layer.up.values();
         for (int i = 0; i < up.length; i++) {
             up[i] *= upScale;
@@ -129,7 +129,7 @@ final class Share {
     }
 
     /** down (rank, in), scale and coefficients in it. */
-    float[] down() throws LorararException {
+    float[] down() {
         float[] down = layer.down.values();
         int columns = layer.down.columns;
         for (int i = 0; i < down.length; i++) {

@@ -64,7 +64,8 @@ final class Slots {
         String named = lora + ": layer '" + name + "' ";
         if (slot == null) {
             throw new LorararException(named + "has no slot in " + source + ", whose base is "
-                + manifest.base + " and whose slots are the attention layers; give a LoRA of these");
+                + manifest.base + " and whose slots are the attention layers; "
+                + "give a LoRA of these");
         }
         if (layer.out() != slot[0] || layer.in() != slot[1]) {
             throw new LorararException(named + "is " + layer.out() + "x" + layer.in() + ", but "

@@ -84,7 +84,8 @@ public final class Tokenizer {
     }
 
     private static String token(Object given, String name) {
-        return given instanceof String ? (String) given : Fields.object(given, name).text("content");
+        return given instanceof String
+            ? (String) given : Fields.object(given, name).text("content");
     }
 
     /**

@@ -79,7 +79,7 @@ final class Trajectory {
         return times;
     }
 
-    /** Set the state to what it was between two steps; the noise drawn until then is drawn again. */
+    /** Set the state to what it was between two steps; noise drawn until then is drawn again. */
     void goOn(float[] latents, float[] denoisedBefore, int stepsDone) {
         x = latents;
         before = denoisedBefore;
