@@ -1,51 +1,158 @@
-"""Run the app's engine on this machine's JVM, with an APK's x86-64 libraries over our shim."""
+"""Run the app's engine on this machine's JVM, with an APK's native libraries over our shim."""
 
+import json
 import os
+import re
 import subprocess
-import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
-import shim
+import numpy as np
 
-ROOT = Path(__file__).parents[1]
-LORARAR = "app/src/main/java/org/lorarar"
-SOURCES = ("npm/src/main/java", "host/src", f"{LORARAR}/core", f"{LORARAR}/engine")
-LIBRARIES = ("libexecutorch.so", "libfbjni.so", "libc++_shared.so")
+import lorarar.numeric
+from lorarar.artefacts.pipeline import read_manifest
+from lorarar.errors import LorararError
+from lorarar.runtime.pipeline import Pipeline
+
+from . import shim
+from .apk import ANDROID_DEMO, MAIN, NPM_SOURCES, run
+from .downloads import LIBRARIES
+
+CORE = MAIN / "java" / "org" / "lorarar"
+SOURCES = (NPM_SOURCES, ANDROID_DEMO / "host" / "src", CORE / "core", CORE / "engine")
+GUIDANCE = 5.0  # Python's default
+JAVA_NOTE = re.compile(r"^Picked up .*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Host:
-    """What a driver runs with. libraries: the folder of Android's; shim: of what stands in."""
+    """What a driver runs with.
 
+    java: the command that starts it; libraries: the folder of Android's; shim: of what stands in;
+    environment: what the command needs besides.
+    """
+
+    java: tuple[str, ...]
     libraries: Path
     shim: Path
     class_path: str
+    environment: dict[str, str] = field(default_factory=dict)
 
     def run(self, main: str, *arguments: str | Path) -> str:
         """Run `org.lorarar.host.<main>` and return what it printed.
 
-        Raises CalledProcessError if it fails.
+        Raises LorararError with what it said if it fails.
         """
-        command = ["java", f"-Djava.library.path={self.libraries}", "-cp", self.class_path]
-        return subprocess.run(
+        command = [*self.java, f"-Djava.library.path={self.libraries}", "-cp", self.class_path]
+        done = subprocess.run(
             [*command, f"org.lorarar.host.{main}", *map(str, arguments)],
-            env=os.environ | {"LD_LIBRARY_PATH": f"{self.shim}:{self.libraries}"},
-            check=True,
-            stdout=subprocess.PIPE,
+            env=os.environ | {"LC_ALL": "C.UTF-8"} | self.environment,  # prompts are UTF-8
+            capture_output=True,
             text=True,
-        ).stdout
+            errors="replace",
+        )
+        if done.returncode:
+            said = JAVA_NOTE.sub("", done.stderr).strip()[-1000:]
+            raise LorararError(f"{main} failed with status {done.returncode}: {said}")
+        return done.stdout
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture. pixels: (height, width, 3) uint8; latents: (channels, height, width) float32.
+
+    timings: merge_ms, a number, and step_ms, one for each step; empty where nothing was timed.
+    """
+
+    pixels: np.ndarray
+    latents: np.ndarray
+    timings: dict[str, Any]
 
 
 def prepare(libraries: Path, jar: Path, cache: Path) -> Host:
     """Build shim and classes into `cache`.
 
     libraries: a folder with LIBRARIES of x86-64; jar: ExecuTorch's Java classes.
+
+    Raises LorararError if a compiler is missing or fails.
     """
-    shim.build([libraries / name for name in LIBRARIES], cache / "shim", "x86_64")
+    stands_in = build_shim(libraries, cache, "x86_64")
+    paths = {"LD_LIBRARY_PATH": f"{stands_in}:{libraries}"}
+    return Host(("java",), libraries, stands_in, build_classes(jar, cache), paths)
+
+
+def build_shim(libraries: Path, cache: Path, machine: str) -> Path:
+    """Return the folder of what stands in for Android's C libraries; machine: as of `shim`."""
+    folder = cache / f"shim-{machine}"
+    shim.build([libraries / name for name in LIBRARIES], folder, machine)
+    return folder
+
+
+def build_classes(jar: Path, cache: Path) -> str:
+    """Compile core, engine and drivers, and return their class path."""
     classes = cache / "classes"
-    sources = [path for place in SOURCES for path in (ROOT / place).rglob("*.java")]
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-cp", str(jar), "-d", str(classes)]
-    subprocess.run([*compiler, *map(str, sources)], check=True)
-    return Host(libraries, cache / "shim", f"{classes}:{jar}")
+    sources = sorted(path for place in SOURCES for path in place.rglob("*.java"))
+    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
+    run([*compiler, "-cp", str(jar), "-d", str(classes), *sources])
+    return f"{classes}:{jar}"
+
+
+def draw(
+    host: Host,
+    model: Path,
+    content: Path,
+    style: Path,
+    names: Path,
+    output: Path,
+    *,
+    prompt: str,
+    seed: int,
+    steps: int,
+    guidance: float = GUIDANCE,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> Drawn:
+    """Merge two LoRAs and draw with both by the app's own Java.
+
+    model: an exported folder; names: the asset of `names.write`; output: a folder for raw files.
+
+    Raises LorararError if drawing fails.
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    given = (seed, steps, guidance, *scales)
+    host.run("DrawPicture", model, content, style, names, output, prompt, *map(str, given))
+    about = json.loads((output / "drawn.json").read_bytes())
+    manifest = read_manifest(model)
+    pixels = np.fromfile(output / "pixels.raw", np.uint8)
+    latents = np.fromfile(output / "latents.raw", "<f4")
+    return Drawn(
+        pixels.reshape(about.pop("height"), about.pop("width"), 3),
+        latents.reshape(manifest.channels, manifest.side, manifest.side),
+        about,
+    )
+
+
+def reference(
+    model: Path,
+    content: Path,
+    style: Path,
+    *,
+    prompt: str,
+    seed: int,
+    steps: int,
+    guidance: float = GUIDANCE,
+    scales: tuple[float, float] = (1.0, 1.0),
+) -> Drawn:
+    """Draw the same with the Python runtime.
+
+    Raises LorararError as of `Pipeline`.
+    """
+    pipeline = Pipeline.load(model, "executorch", threads=1)
+    pipeline.set_pair(content, style, *scales)
+    *_, latents = pipeline.steps(prompt, steps=steps, seed=seed, guidance=guidance)
+    return Drawn(np.asarray(pipeline.decode(latents)), latents[0], {})
+
+
+def psnr(found: Drawn, wanted: Drawn) -> float:
+    """In dB, of the pixels in [0, 1]; infinite where equal."""
+    return lorarar.numeric.psnr(found.pixels / 255, wanted.pixels / 255)
