@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint style types layers typed docs
+.PHONY: demo test test-android lint style types android-types layers typed docs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -14,7 +14,10 @@ demo: .venv/ready
 test: .venv/ready lint
 	$(BIN)/pytest -q -n 2 --dist loadfile
 
-lint: style types layers
+test-android: .venv/ready
+	$(BIN)/pytest -q -m android tests/test_android.py
+
+lint: style types android-types layers
 
 style: .venv/ready
 	$(BIN)/ruff check .
@@ -30,6 +33,10 @@ types: .venv/ready typed
 		--cache-dir $(CURDIR)/.mypy_cache -p lorarar
 	cd build/typed && $(abspath $(BIN))/mypy --config-file $(CURDIR)/pyproject.toml \
 		--cache-dir $(CURDIR)/.mypy_cache $(CURDIR)/examples/*.py
+
+android-types: .venv/ready typed
+	cd android_demo && MYPYPATH=$(CURDIR)/build/typed:$(CURDIR) $(abspath $(BIN))/mypy \
+		--config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p make
 
 layers: .venv/ready typed
 	cd build/typed && PYTHONPATH=. $(abspath $(BIN))/lint-imports $(CURDIR)/pyproject.toml --no-logo --no-cache

@@ -4,12 +4,12 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 import typer
-from make import apk, assets, downloads
 
 from lorarar.artefacts.formats import ExecutorchQuantize
 from lorarar.command import console, run_script
 from lorarar.errors import LorararError
 from lorarar.export.choices import one_of
+from make import apk, assets, downloads
 
 BUILD = Path(__file__).parent / "build"
 VERSION = apk.Version(1, "0.1.0")

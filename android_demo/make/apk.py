@@ -106,7 +106,7 @@ def debug_key(folder: Path) -> Path:
     key = folder / "debug.p12"
     if not key.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = ["keytool", "-genkeypair", "-keystore", key, "-storetype", "PKCS12"]
+        command = ["keytool", "-genkeypair", "-keystore", str(key), "-storetype", "PKCS12"]
         command += ["-storepass", "android", "-alias", "debug", "-keyalg", "RSA", "-keysize"]
         run([*command, "2048", "-validity", "10000", "-dname", "CN=lorarar debug"])
     return key
@@ -126,8 +126,10 @@ def _package_resources(build: Build) -> Path:
     manifest = build.folder / "AndroidManifest.xml"
     _write_manifest(manifest, build.version)
     packed = build.folder / "resources.apk"
-    command = ["aapt", "package", "-f", "-m", "-J", generated, "-M", manifest, "-F", packed]
-    run([*command, "-S", MAIN / "res", "-I", build.tools.android_jar, "--no-version-vectors"])
+    command = ["aapt", "package", "-f", "-m", "--no-version-vectors"]
+    command += ["--min-sdk-version", str(MIN_SDK), "--target-sdk-version", str(TARGET_SDK)]
+    command += ["-S", str(MAIN / "res"), "-I", str(build.tools.android_jar)]
+    run([*command, "-J", generated, "-M", manifest, "-F", packed])
     return packed
 
 
@@ -157,9 +159,9 @@ def _compile(build: Build) -> Path:
     else:
         sources = [path for path in sources if path.parent.name != "engine"]
         sources += WITHOUT_SOURCES.rglob("*.java")
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8", "-d", classes]
-    run([*compiler, "-cp", ":".join(map(str, jars)), *sorted(sources)])
+    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
+    run([*compiler, "-d", classes, "-cp", ":".join(map(str, jars)), *sorted(sources)])
     dex = build.folder / "classes.dex"
-    dexer = ["java", "-cp", build.tools.dx, "com.android.dx.command.Main", "--dex"]
+    dexer = ["java", "-cp", str(build.tools.dx), "com.android.dx.command.Main", "--dex"]
     run([*dexer, f"--min-sdk-version={MIN_SDK}", f"--output={dex}", classes, *jars[1:]])
     return dex

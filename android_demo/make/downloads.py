@@ -123,7 +123,7 @@ def _extract(archive: tarfile.TarFile, name: str, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
     file = archive.extractfile(name)
     if file is None:
-        raise LorararError(f"{archive.name}: '{name}' is no file; remove it and build again")
+        raise LorararError(f"{path.name}: '{name}' is no file in its package")
     with file, path.open("wb") as out:
         shutil.copyfileobj(file, out)
 

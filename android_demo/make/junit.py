@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lorarar.errors import LorararError
 
-from . import vectors_drawing, vectors_loras, vectors_manifests, vectors_merges
+from . import vectors_drawing, vectors_loras
 from .apk import ANDROID_DEMO, MAIN, run
 
 TESTS = ANDROID_DEMO / "app" / "src" / "test" / "java"
@@ -16,8 +16,8 @@ DEBIAN_PATH = {"PATH": "/usr/bin:/bin"}  # enjarify is a program of Debian's own
 
 def write_vectors(folder: Path) -> None:
     """Write what Python computes, for Java to compute again."""
-    for part in (vectors_loras, vectors_drawing, vectors_manifests, vectors_merges):
-        part.write(folder)
+    vectors_loras.write(folder)
+    vectors_drawing.write(folder)
 
 
 def compile_core(folder: Path) -> Path:
@@ -57,8 +57,8 @@ def run_tests(core: Path, vectors: Path, folder: Path) -> str:
 
 def _compiled(sources: list[Path], folder: Path, class_path: str) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8", "-d", folder]
-    run([*compiler, "-cp", class_path, *sources])
+    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
+    run([*compiler, "-d", folder, "-cp", class_path, *sources])
     return folder
 
 

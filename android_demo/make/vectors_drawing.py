@@ -17,6 +17,7 @@ from lorarar.runtime.samplers import (
     SAMPLERS,
     NoiseSchedule,
     PredictionType,
+    Sampler,
     Spacing,
 )
 from lorarar.runtime.tokenizer import load_tokenizer
@@ -145,7 +146,7 @@ def _refused() -> list[dict[str, Any]]:
         "num_train_timesteps": 1000,
         "timestep_spacing": "leading",
     }
-    cases: list[tuple[dict[str, Any], str, int]] = [
+    cases: list[tuple[dict[str, Any], Sampler, int]] = [
         ({"beta_start": 0.5}, "euler", 2),
         ({"beta_schedule": "squaredcos_cap_v2"}, "euler", 2),
         ({"prediction_type": "sample"}, "euler", 2),
@@ -159,8 +160,9 @@ def _refused() -> list[dict[str, Any]]:
     ]
     absent = [{key: value for key, value in good.items() if key != name} for name in good]
     configs = [(good | changes, sampler, steps) for changes, sampler, steps in cases]
+    configs += [(config, "euler", 2) for config in absent]
     rows = []
-    for config, sampler, steps in configs + [(config, "euler", 2) for config in absent]:
+    for config, sampler, steps in configs:
         try:
             schedule = NoiseSchedule.from_config(config, Path("config"))
             noise = np.zeros(SHAPE, np.float32)

@@ -45,9 +45,10 @@ def write(folder: Path) -> None:
     for number, (content, style, scales) in enumerate(_pairs(files)):
         row: dict[str, Any] = {"content": content, "style": style, "scales": scales}
         try:
-            made = [open_lora(folder / each, manifest, "folder") for each in (content, style)]
-            m = merger.coefficients(*made)
-            merged = weighted_sum(*made, m, *scales)
+            one = open_lora(folder / content, manifest, "folder")
+            other = open_lora(folder / style, manifest, "folder")
+            m = merger.coefficients(one, other)
+            merged = weighted_sum(one, other, m, *scales)
             factors = slot_factors(merged, manifest, "folder")
             row |= {"file": f"merge-{number}", "layers": list(m), "message": None}
             np.concatenate([each.ravel() for each in m.values()]).tofile(

@@ -1,0 +1,117 @@
+"""The demo app, as far as a machine without a phone can tell: make test-android.
+
+Skipped where Debian's tools or what they work on cannot be had, with the reason.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lorarar.errors import LorararError
+
+DEMO = Path(__file__).parents[1] / "android_demo"
+sys.path.insert(0, str(DEMO))
+
+from make import apk, assets, downloads, junit, verify  # noqa: E402
+
+pytestmark = pytest.mark.android
+PAGE_16K, PAGE_4K = 1 << 14, 1 << 12
+
+
+@pytest.fixture(scope="module")
+def tools():
+    return got(downloads.java_tools)
+
+
+@pytest.fixture(scope="module")
+def runtime():
+    return got(downloads.native_runtime)
+
+
+def got(fetch):
+    try:
+        return fetch(downloads.cache_folder())
+    except LorararError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="module")
+def content(runtime, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("assets") / "assets"
+    assets.write_assets(folder, assets.exported_model(DEMO / "build", "int8"), runtime)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def built(tools, runtime, content, tmp_path_factory):
+    """Build the app twice, in folders of other names."""
+    made = []
+    for name in ("one", "other"):
+        folder = tmp_path_factory.mktemp(name)
+        build = apk.Build(folder / "work", tools, runtime, apk.Version(1, "0.1.0"))
+        key = apk.debug_key(tmp_path_factory.getbasetemp() / "key")
+        apk.write_apk(build, content, key, folder / "demo.apk")
+        made.append(folder / "demo.apk")
+    return made
+
+
+@pytest.fixture(scope="module")
+def facts(built):
+    return verify.read_apk(built[0])
+
+
+@pytest.fixture(scope="module")
+def vectors(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("vectors")
+    junit.write_vectors(folder)
+    return folder
+
+
+def test_core_computes_what_python_computes(vectors, tmp_path):
+    said = junit.run_tests(junit.compile_core(tmp_path / "core"), vectors, tmp_path / "tests")
+    assert "OK (" in said
+
+
+def test_the_code_inside_the_apk_passes_the_same_tests(built, vectors, tmp_path):
+    said = junit.run_tests(junit.classes_of_dex(built[0], tmp_path), vectors, tmp_path / "tests")
+    assert "OK (" in said
+
+
+def test_two_builds_are_the_same_byte_for_byte(built):
+    assert built[0].read_bytes() == built[1].read_bytes()
+
+
+def test_apk_is_signed_small_and_asks_for_nothing(facts):
+    assert {"v2", "v3"} <= facts.signatures
+    assert facts.permissions == []
+    assert facts.size < 60e6
+    assert facts.badging["sdkVersion"] == str(apk.MIN_SDK)
+    assert facts.badging["targetSdkVersion"] == str(apk.TARGET_SDK)
+    assert facts.badging["package"].startswith(f"name='{apk.APPLICATION}'")
+    assert "launchable-activity" in facts.badging
+
+
+def test_programs_lie_in_the_apk_stored_and_aligned(facts, content):
+    programs = {f"assets/{path.relative_to(content)}" for path in content.rglob("*.pte")}
+    assert len(programs) == 16
+    assert programs <= facts.stored
+    assert facts.unaligned == []
+
+
+def test_libraries_are_of_one_abi_and_what_the_readme_says_of_pages(facts):
+    assert facts.abis == {apk.ABI}
+    assert facts.pages == {
+        "libexecutorch.so": PAGE_16K,
+        "libfbjni.so": PAGE_4K,  # as React Native 0.70 built them
+        "libc++_shared.so": PAGE_4K,
+    }
+
+
+def test_the_app_without_a_runtime_builds_too(tools, content, tmp_path):
+    build = apk.Build(tmp_path / "work", tools, None, apk.Version(1, "0.1.0"))
+    key = apk.debug_key(tmp_path)
+    apk.write_apk(build, content, key, tmp_path / "small.apk")
+    facts = verify.read_apk(tmp_path / "small.apk")
+    assert facts.abis == frozenset()
+    assert {"v2", "v3"} <= facts.signatures
