@@ -77,6 +77,7 @@ def prepare(libraries: Path, jar: Path, cache: Path) -> Host:
 
     Raises LorararError if a compiler is missing or fails.
     """
+    shim.require("java", "default-jre-headless")
     stands_in = build_shim(libraries, cache, "x86_64")
     paths = {"LD_LIBRARY_PATH": f"{stands_in}:{libraries}"}
     return Host(("java",), libraries, stands_in, build_classes(jar, cache), paths)

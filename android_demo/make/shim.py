@@ -5,12 +5,17 @@ function, or by host/shim/shim.c where the two differ. It says nothing about a p
 """
 
 import re
-import subprocess
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from lorarar.errors import LorararError
+
+from .apk import run
+
 SOURCE = Path(__file__).parents[1] / "host" / "shim" / "shim.c"
 COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
+PACKAGES = {"x86_64": "gcc", "aarch64": "gcc-aarch64-linux-gnu"}  # of Debian, that bring them
 JUMPS = {"x86_64": "jmp {}@PLT", "aarch64": "b {}"}
 # Their symbols are in the one libc.so; the files must be there and know the version.
 EMPTY = ("libm.so", "libdl.so", "liblog.so", "libandroid.so")
@@ -20,8 +25,11 @@ VERSIONS = "LIBC {}; LIBC_N {};\n"
 def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
     """Write into `folder` what `libraries` take from Android; machine: "x86_64" or "aarch64".
 
-    Raises CalledProcessError if a compiler fails, as when neither glibc nor shim.c has a symbol.
+    Raises LorararError if the compiler is missing, or fails, as when neither glibc nor shim.c has
+    a symbol.
     """
+    require(COMPILERS[machine], PACKAGES[machine])
+    require("readelf", "binutils")
     folder.mkdir(parents=True, exist_ok=True)
     symbols = sorted({symbol for library in libraries for symbol in undefined(library)})
     source = folder / "libc.c"
@@ -32,25 +40,20 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
     script.write_text(VERSIONS)
     for name in ("libc.so", *EMPTY):
         own = source if name == "libc.so" else nothing
-        subprocess.run(
-            [
-                *(COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin", str(own)),
-                *(
-                    "-o",
-                    str(folder / name),
-                    f"-Wl,-soname,{name}",
-                    f"-Wl,--version-script={script}",
-                ),
-                *("-Wl,-z,defs", "-lm"),
-            ],
-            check=True,
-        )
+        compiler = [COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin", own]
+        names = [f"-Wl,-soname,{name}", f"-Wl,--version-script={script}", "-Wl,-z,defs"]
+        run([*compiler, "-o", folder / name, *names, "-lm"])
+
+
+def require(tool: str, package: str) -> None:
+    """Raise LorararError naming Debian's package if a tool is not installed."""
+    if shutil.which(tool) is None:
+        raise LorararError(f"{tool}: not installed; run: apt-get install {package}")
 
 
 def undefined(library: Path) -> list[tuple[str, str]]:
     """List (name, version) of what a library takes from Android's C library."""
-    command = ["readelf", "-W", "--dyn-syms", str(library)]
-    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    listed = run(["readelf", "-W", "--dyn-syms", library])
     return re.findall(r" UND (\w+)@(LIBC\w*)", listed)
 
 
