@@ -68,14 +68,23 @@ def vectors(tmp_path_factory):
     return folder
 
 
-def test_core_computes_what_python_computes(vectors, tmp_path):
-    said = junit.run_tests(junit.compile_core(tmp_path / "core"), vectors, tmp_path / "tests")
-    assert "OK (" in said
+@pytest.fixture(scope="module")
+def core(tmp_path_factory):
+    return junit.compile_core(tmp_path_factory.mktemp("core"))
 
 
-def test_the_code_inside_the_apk_passes_the_same_tests(built, vectors, tmp_path):
-    said = junit.run_tests(junit.classes_of_dex(built[0], tmp_path), vectors, tmp_path / "tests")
-    assert "OK (" in said
+@pytest.fixture(scope="module")
+def junit_tests(core, tmp_path_factory):
+    return junit.compile_tests(core, tmp_path_factory.mktemp("junit"))
+
+
+def test_core_computes_what_python_computes(junit_tests, core, vectors):
+    assert "OK (" in junit.run_tests(junit_tests, core, vectors)
+
+
+def test_the_code_inside_the_apk_passes_the_same_tests(junit_tests, built, vectors, tmp_path):
+    shipped = junit.classes_of_dex(built[0], tmp_path)
+    assert "OK (" in junit.run_tests(junit_tests, shipped, vectors)
 
 
 def test_two_builds_are_the_same_byte_for_byte(built):

@@ -11,7 +11,7 @@ from .apk import ANDROID_DEMO, MAIN, run
 TESTS = ANDROID_DEMO / "app" / "src" / "test" / "java"
 JAVA = Path("/usr/share/java")
 JARS = ("junit4.jar", "hamcrest-core.jar")  # of Debian's package junit4
-DEBIAN_PATH = {"PATH": "/usr/bin:/bin"}  # enjarify is a program of Debian's own Python
+DEBIAN_PATH = "PATH=/usr/bin:/bin"  # enjarify is a program of Debian's own Python
 
 
 def write_vectors(folder: Path) -> None:
@@ -34,24 +34,27 @@ def classes_of_dex(apk: Path, folder: Path) -> Path:
     enjarify = "/usr/bin/enjarify"
     if not os.access(enjarify, os.X_OK):
         raise LorararError("enjarify: not installed; run: apt-get install enjarify")
-    said = run(["env", f"PATH={DEBIAN_PATH['PATH']}", enjarify, "-f", "-o", jar, apk])
+    said = run(["env", DEBIAN_PATH, enjarify, "-f", "-o", jar, apk])
     if " 0 classes had errors" not in said:
         raise LorararError(f"{apk}: enjarify cannot read all of its code: {said.strip()}")
     return jar
 
 
-def run_tests(core: Path, vectors: Path, folder: Path) -> str:
+def compile_tests(core: Path, folder: Path) -> Path:
+    """Return the classes of the tests; core: `compile_core`'s, as a dex has lost its generics."""
+    return _compiled(sorted(TESTS.rglob("*.java")), folder, f"{core}:{_libraries()}")
+
+
+def run_tests(tests: Path, core: Path, vectors: Path) -> str:
     """Run every JUnit test on classes of core, and return what JUnit printed.
 
     Raises LorararError if one fails.
     """
-    libraries = ":".join(str(_jar(name)) for name in JARS)
-    tests = _compiled(sorted(TESTS.rglob("*.java")), folder, f"{core}:{libraries}")
     names = [
         ".".join(path.relative_to(TESTS).with_suffix("").parts)
         for path in sorted(TESTS.rglob("*Test.java"))
     ]
-    command = ["java", f"-Dlorarar.vectors={vectors}", "-cp", f"{tests}:{core}:{libraries}"]
+    command = ["java", f"-Dlorarar.vectors={vectors}", "-cp", f"{tests}:{core}:{_libraries()}"]
     return run([*command, "org.junit.runner.JUnitCore", *names])
 
 
@@ -62,8 +65,8 @@ def _compiled(sources: list[Path], folder: Path, class_path: str) -> Path:
     return folder
 
 
-def _jar(name: str) -> Path:
-    path = JAVA / name
-    if not path.exists():
-        raise LorararError(f"{path}: does not exist; run: apt-get install junit4")
-    return path
+def _libraries() -> str:
+    for path in (JAVA / name for name in JARS):
+        if not path.exists():
+            raise LorararError(f"{path}: does not exist; run: apt-get install junit4")
+    return ":".join(str(JAVA / name) for name in JARS)
