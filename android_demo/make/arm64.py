@@ -78,8 +78,11 @@ def _fetch(tree: Path) -> list[Path]:
     settings = tree / "apt.conf"
     settings.write_text(APT.format(tree))
     apt = ["env", "-C", str(tree / "packages"), f"APT_CONFIG={settings}", "apt-get"]
-    run([*apt, "-qq", "update"])
-    run([*apt, "-qq", "download", *PACKAGES])
+    try:
+        run([*apt, "-qq", "update"])
+        run([*apt, "-qq", "download", *PACKAGES])
+    except LorararError as error:
+        raise LorararError(f"a JRE for arm64: cannot be fetched ({error})") from error
     return sorted((tree / "packages").glob("*.deb"))
 
 

@@ -40,9 +40,9 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
     script.write_text(VERSIONS)
     for name in ("libc.so", *EMPTY):
         own = source if name == "libc.so" else nothing
-        compiler = [COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin", own]
+        compiler = [COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin"]
         names = [f"-Wl,-soname,{name}", f"-Wl,--version-script={script}", "-Wl,-z,defs"]
-        run([*compiler, "-o", folder / name, *names, "-lm"])
+        run([*compiler, str(own), "-o", str(folder / name), *names, "-lm"])
 
 
 def require(tool: str, package: str) -> None:
