@@ -3,6 +3,7 @@
 Skipped where Debian's tools or what they work on cannot be had, with the reason.
 """
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -13,10 +14,21 @@ from lorarar.errors import LorararError
 DEMO = Path(__file__).parents[1] / "android_demo"
 sys.path.insert(0, str(DEMO))
 
-from make import apk, assets, downloads, junit, verify  # noqa: E402
+from make import apk, arm64, assets, downloads, host, junit, verify  # noqa: E402
 
 pytestmark = pytest.mark.android
+TOOLS = ("aapt", "apksigner", "zipalign", "enjarify", "javac", "npm", "dpkg-deb", "gcc")
+TOOLS += ("qemu-aarch64", "aarch64-linux-gnu-gcc")
 PAGE_16K, PAGE_4K = 1 << 14, 1 << 12
+PAIR = ("votol.safetensors", "ink.safetensors")
+PROMPT = "a votol cup in ink style"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _all_tools():
+    missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)}; see android_demo/README.md")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +42,7 @@ def runtime():
 
 
 def got(fetch):
+    """What is fetched, or why it cannot be had."""
     try:
         return fetch(downloads.cache_folder())
     except LorararError as error:
@@ -124,3 +137,46 @@ def test_the_app_without_a_runtime_builds_too(tools, content, tmp_path):
     facts = verify.read_apk(tmp_path / "small.apk")
     assert facts.abis == frozenset()
     assert {"v2", "v3"} <= facts.signatures
+
+
+def drawn_by_both(on, model, content, folder, seed, steps):
+    """One picture of the pair by the app's Java and ExecuTorch for Android, and by Python."""
+    loras = [content / "loras" / name for name in PAIR]
+    given = {"prompt": PROMPT, "seed": seed, "steps": steps}
+    found = host.draw(on, model, *loras, content / "names.json", folder, **given)
+    return found, host.reference(model, *loras, **given)
+
+
+@pytest.fixture(scope="module")
+def float32_model():
+    return assets.exported_model(DEMO / "build", "none")
+
+
+@pytest.fixture(scope="module")
+def computer(runtime, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("host")
+    return host.prepare(runtime.libraries("x86_64"), runtime.jar, folder)
+
+
+def test_the_engine_draws_what_python_draws(computer, float32_model, content, tmp_path):
+    found, wanted = drawn_by_both(computer, float32_model, content, tmp_path, seed=0, steps=20)
+    assert host.psnr(found, wanted) > 40
+    assert found.timings["merge_ms"] > 0
+
+
+def test_the_apks_own_int8_model_draws_what_python_draws(computer, content, tmp_path):
+    # Python moves as far from itself (34.9 dB) if its noise moves in the last digit: a value that
+    # is rounded at run time to the next level moves all that follows.
+    drawn = [
+        drawn_by_both(computer, content / "model", content, tmp_path / str(seed), seed, steps=20)
+        for seed in range(4)
+    ]
+    assert host.psnr_of_all(*map(list, zip(*drawn, strict=True))) > 30
+
+
+def test_arm64s_library_merges_and_steps_as_python_does(runtime, float32_model, content, tmp_path):
+    library = runtime.libraries(apk.ABI)
+    got(arm64.rootfs)
+    phone = arm64.prepare(library, runtime.jar, downloads.cache_folder())
+    found, wanted = drawn_by_both(phone, float32_model, content, tmp_path, seed=0, steps=1)
+    assert host.psnr(found, wanted) > 40
