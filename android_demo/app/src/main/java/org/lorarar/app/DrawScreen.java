@@ -247,14 +247,14 @@ public final class DrawScreen extends Screen {
             @Override
             public void afterTextChanged(Editable text) {
                 if (!isShowing) {
-                    typed();
+                    wrote();
                 }
             }
         });
         return field;
     }
 
-    private void typed() {
+    private void wrote() {
         Choices choices = studio.choices();
         choices.prompt = prompt.getText().toString();
         long number = seedTyped();

@@ -1,7 +1,6 @@
 package org.lorarar.app;
 
 import android.graphics.Bitmap;
-import java.io.File;
 import org.lorarar.core.Choices;
 import org.lorarar.core.Drawing;
 import org.lorarar.core.Job;
@@ -12,21 +11,19 @@ import org.lorarar.core.PreviewBudget;
 import org.lorarar.core.Request;
 import org.lorarar.core.Sampler;
 
-/** A picture being drawn, kept in a file after every step. */
+/** A picture that is being drawn; for the worker's thread, but for its numbers and preview. */
 final class DrawingTask {
     private static final float GUIDANCE = 5; // as lorarar's own drawing
 
     final Choices choices;
     private final OpenModel model;
-    private final File file;
     private final Drawing drawing;
     private final PreviewBudget budget = new PreviewBudget();
     private Bitmap preview;
 
-    private DrawingTask(OpenModel model, Choices choices, File file, Drawing drawing) {
+    private DrawingTask(OpenModel model, Choices choices, Drawing drawing) {
         this.model = model;
         this.choices = choices;
-        this.file = file;
         this.drawing = drawing;
     }
 
@@ -36,37 +33,40 @@ final class DrawingTask {
     }
 
     /** Begin with the LoRAs that are merged now. */
-    static DrawingTask start(OpenModel model, Choices choices, File file)
-            throws LorararException {
-        DrawingTask task = new DrawingTask(
-                model, choices, file, model.pipeline.start(request(choices)));
-        task.keep();
-        return task;
+    static DrawingTask start(OpenModel model, Choices choices) throws LorararException {
+        return new DrawingTask(model, choices, model.pipeline.start(request(choices)));
     }
 
     /** Go on with what an ended process has kept; the job's LoRAs must be merged. */
-    static DrawingTask resume(OpenModel model, Job job, File file) throws LorararException {
+    static DrawingTask resume(OpenModel model, Job job) throws LorararException {
         Pipeline pipeline = model.pipeline;
         Request request = request(job.choices);
         Drawing drawing = job.state.length == 0
                 ? pipeline.start(request) : Drawing.resume(pipeline, request, job.state);
-        return new DrawingTask(model, job.choices, file, drawing);
+        return new DrawingTask(model, job.choices, drawing);
     }
 
-    /** Take a step and show it if there is time; false when the picture is finished. */
+    /** Take a step; false when the picture is finished. */
     boolean step() throws LorararException {
         long started = System.nanoTime();
-        if (!drawing.step()) {
-            return false;
-        }
+        boolean isMore = drawing.step();
         budget.drew((System.nanoTime() - started) / 1e6);
-        keep();
+        return isMore;
+    }
+
+    /** Decode what there is, if there is time. */
+    void show() throws LorararException {
         if (drawing.done() < drawing.steps() && budget.allows()) {
-            started = System.nanoTime();
+            long started = System.nanoTime();
             picture();
             budget.showed((System.nanoTime() - started) / 1e6);
         }
-        return true;
+    }
+
+    /** All of it, to be taken up by another process. */
+    Job job() {
+        byte[] state = drawing.done() == 0 ? new byte[0] : drawing.save();
+        return new Job(choices, model.identity(), 0, state);
     }
 
     /** Decode the picture of now. */
@@ -88,10 +88,5 @@ final class DrawingTask {
 
     int steps() {
         return drawing.steps();
-    }
-
-    private void keep() throws LorararException {
-        byte[] state = drawing.done() == 0 ? new byte[0] : drawing.save();
-        new Job(choices, model.identity(), 0, state).write(file);
     }
 }

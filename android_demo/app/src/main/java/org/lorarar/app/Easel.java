@@ -105,9 +105,11 @@ final class Easel {
         try {
             OpenModel model = isCancelled ? null : studio.modelWith(asked);
             if (model != null) {
-                task = job == null
-                        ? DrawingTask.start(model, asked, jobFile)
-                        : DrawingTask.resume(model, job, jobFile);
+                task = job == null ? DrawingTask.start(model, asked)
+                        : DrawingTask.resume(model, job);
+                if (job == null) {
+                    keep();
+                }
                 isBegun = true;
             }
         } finally {
@@ -123,6 +125,10 @@ final class Easel {
                 isMore = task.step();
                 isToKeep = !isMore;
             }
+            if (isMore) {
+                keep();
+                task.show();
+            }
             if (isToKeep) {
                 history.add(task.picture(), task.choices);
                 isToKeep = false;
@@ -130,6 +136,16 @@ final class Easel {
         } finally {
             goOn(isMore, isToKeep);
         }
+    }
+
+    /** A drawing that cannot be kept, as storage is full, goes on nevertheless. */
+    private void keep() {
+        worker.attempt(new Worker.Work() {
+            @Override
+            public void run() throws LorararException {
+                task.job().write(jobFile);
+            }
+        });
     }
 
     private void goOn(boolean isMore, boolean isToKeep) {
@@ -146,8 +162,8 @@ final class Easel {
             jobFile.delete();
         }
         task = null;
-        isDrawing = false;
         look();
         studio.drawn();
+        isDrawing = false;
     }
 }

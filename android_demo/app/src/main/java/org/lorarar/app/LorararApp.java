@@ -8,18 +8,18 @@ public final class LorararApp extends Application {
     private Studio studio;
 
     static Studio studio(Context context) {
-        return ((LorararApp) context.getApplicationContext()).studio;
-    }
-
-    @Override
-    public void onCreate() {
-        super.onCreate();
-        studio = new Studio(this);
+        LorararApp app = (LorararApp) context.getApplicationContext();
+        if (app.studio == null) { // a process that only shares a file needs none
+            app.studio = new Studio(app);
+        }
+        return app.studio;
     }
 
     @Override
     public void onTrimMemory(int level) {
         super.onTrimMemory(level);
-        studio.trim();
+        if (studio != null) {
+            studio.trim();
+        }
     }
 }

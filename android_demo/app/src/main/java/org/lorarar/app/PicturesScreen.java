@@ -16,7 +16,10 @@ public final class PicturesScreen extends Screen {
     private static final String CHOSEN = "chosen";
     private static final int SIDE = 104; // dp, of a picture in the grid
 
+    private static final int PAGE = 60; // of the grid
+
     private List<File> shown;
+    private int most = PAGE;
     private File chosen; // or null
 
     @Override
@@ -29,7 +32,7 @@ public final class PicturesScreen extends Screen {
         super.onCreate(saved);
         String path = saved == null ? null : saved.getString(CHOSEN);
         chosen = path == null ? null : new File(path);
-        for (int id : new int[] {R.id.again, R.id.share_chosen, R.id.delete}) {
+        for (int id : new int[] {R.id.older, R.id.again, R.id.share_chosen, R.id.delete}) {
             findViewById(id).setOnClickListener(new View.OnClickListener() {
                 @Override
                 public void onClick(View view) {
@@ -62,12 +65,14 @@ public final class PicturesScreen extends Screen {
     }
 
     private void showGrid(List<File> pictures) {
+        boolean areOlder = pictures.size() > most;
+        findViewById(R.id.older).setVisibility(areOlder ? View.VISIBLE : View.GONE);
         GridLayout grid = findView(R.id.grid);
         grid.removeAllViews();
         int side = px(SIDE);
         int wide = getResources().getDisplayMetrics().widthPixels - px(32);
         grid.setColumnCount(Math.max(1, wide / side));
-        for (File each : pictures) {
+        for (File each : pictures.subList(0, Math.min(most, pictures.size()))) {
             grid.addView(button(each, side), new ViewGroup.LayoutParams(side, side));
         }
     }
@@ -124,6 +129,11 @@ public final class PicturesScreen extends Screen {
     }
 
     private void pressed(int id) {
+        if (id == R.id.older) {
+            most += PAGE;
+            showGrid(shown);
+            return;
+        }
         if (chosen == null) {
             return;
         }

@@ -87,12 +87,6 @@ final class Studio {
             }
         });
         postOpening(false);
-        worker.post(0, new Worker.Work() {
-            @Override
-            public void run() throws LorararException {
-                easel.resume(model);
-            }
-        });
     }
 
     void watch(Watcher watcher) {
@@ -396,7 +390,7 @@ final class Studio {
         });
     }
 
-    // What follows is done on the worker's thread.
+    // What follows is done on the worker's thread, or posted to it.
 
     private void measure(Choices asked) throws LorararException {
         OpenModel used = modelWith(asked);
@@ -445,6 +439,7 @@ final class Studio {
     }
 
     private void postOpening(final boolean checkHashes) {
+        isReady = false; // nothing begins in the model before
         int words = checkHashes ? R.string.checking : R.string.opening;
         worker.post(words, new Worker.Work() {
             @Override
@@ -479,8 +474,12 @@ final class Studio {
         } finally {
             openingMark.delete();
         }
-        isReady = true;
-        merge();
+        postMerge();
+        try {
+            easel.resume(model); // before another can be asked for
+        } finally {
+            isReady = true;
+        }
     }
 
     private synchronized void forgetModel() {

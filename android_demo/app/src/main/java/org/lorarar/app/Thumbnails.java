@@ -27,7 +27,7 @@ final class Thumbnails {
         }
     };
 
-    /** Show a file's picture at about `side` pixels, now or when it is read. */
+    /** Show a file's picture, square, of at most `side` pixels, now or when it is read. */
     void load(final File file, final int side, final Shown shown) {
         final String key = file.getPath() + " " + side;
         Bitmap picture = kept.get(key);
@@ -65,7 +65,9 @@ final class Thumbnails {
         int smaller = Math.min(options.outWidth, options.outHeight);
         options.inSampleSize = Math.max(1, Integer.highestOneBit(Math.max(1, smaller / side)));
         try {
-            return BitmapFactory.decodeFile(file.getPath(), options);
+            Bitmap read = BitmapFactory.decodeFile(file.getPath(), options);
+            boolean isLarge = read != null && Math.min(read.getWidth(), read.getHeight()) > side;
+            return isLarge ? Bitmap.createScaledBitmap(read, side, side, true) : read;
         } catch (OutOfMemoryError error) {
             return null; // a thumbnail is not worth ending for
         }

@@ -104,7 +104,7 @@ final class Worker {
             say(error.getMessage());
         } catch (OutOfMemoryError error) {
             say(context.getString(R.string.no_memory));
-        } catch (RuntimeException | LinkageError error) {
+        } catch (RuntimeException | Error error) { // the engine throws anything
             say(context.getString(R.string.failed, error.toString()));
         }
         return false;
