@@ -1,23 +1,17 @@
 package org.lorarar.app;
 
-import android.content.ContentResolver;
 import android.content.Context;
 import android.content.SharedPreferences;
 import android.graphics.Bitmap;
 import android.net.Uri;
 import java.io.File;
-import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
-import java.io.OutputStream;
 import java.nio.charset.StandardCharsets;
-import java.util.ArrayList;
 import java.util.Collections;
 import java.util.List;
 import java.util.Objects;
-import org.lorarar.core.AtomicFile;
 import org.lorarar.core.Choices;
-import org.lorarar.core.Job;
 import org.lorarar.core.LayerNames;
 import org.lorarar.core.LoraShelf;
 import org.lorarar.core.LorararException;
@@ -38,7 +32,6 @@ final class Studio {
 
     private static final String SAVED = "choices";
     private static final long SPARED = 256 << 20; // bytes of storage that a zip leaves free
-    private static final long LARGEST_PICTURE = 1L << 30;
 
     final Thumbnails thumbnails = new Thumbnails();
     private final Context context;
@@ -46,18 +39,13 @@ final class Studio {
     private final SharedPreferences preferences; // written in the background, before a stop ends
     private final Shelves shelves;
     private final Easel easel;
-    private final File openingMark; // there while a model opens: it tells of one that killed us
+    private final Atelier atelier;
     private volatile Choices choices = new Choices();
     private volatile List<ModelEntry> models = Collections.emptyList();
-    private volatile MergeTime merged;
-    private volatile boolean isReady;
     private volatile boolean isMeasuring;
     private volatile float progress;
     private volatile String benchmarkJson;
     private volatile String benchmarkSummary;
-    private LayerNames names; // these are the worker's own
-    private OpenModel model;
-    private boolean isReopening; // once the picture is finished
 
     Studio(Context context) {
         this.context = context;
@@ -66,7 +54,7 @@ final class Studio {
         preferences = context.getSharedPreferences(SAVED, Context.MODE_PRIVATE);
         shelves = new Shelves(Embedded.loras(context), new File(files, "imported"));
         easel = new Easel(context, this, worker);
-        openingMark = new File(files, "opening");
+        atelier = new Atelier(context, this, worker, shelves, easel);
         worker.attempt(new Worker.Work() {
             @Override
             public void run() throws LorararException {
@@ -76,17 +64,7 @@ final class Studio {
                 }
             }
         });
-        start();
-    }
-
-    private void start() {
-        worker.post(R.string.preparing, new Worker.Work() {
-            @Override
-            public void run() throws LorararException {
-                prepare();
-            }
-        });
-        postOpening(false);
+        atelier.start();
     }
 
     void watch(Watcher watcher) {
@@ -116,7 +94,7 @@ final class Studio {
 
     /** Whether a model is open. */
     boolean ready() {
-        return isReady;
+        return atelier.isReady();
     }
 
     /** Drop what can be read again. */
@@ -138,9 +116,9 @@ final class Studio {
         }
         set(changed.copy());
         if (!Objects.equals(before.model, changed.model)) {
-            postOpening(true);
+            atelier.postOpening(true);
         } else if (!before.mergesAs(changed)) {
-            postMerge();
+            atelier.postMerge();
         }
     }
 
@@ -159,7 +137,7 @@ final class Studio {
 
     /** How long the pair's last merge took, or null if no pair draws. */
     MergeTime merged() {
-        return merged;
+        return atelier.merged();
     }
 
     /** Embedded ones, then imported ones. */
@@ -177,13 +155,14 @@ final class Studio {
         worker.post(R.string.working, new Worker.Work() {
             @Override
             public void run() throws LorararException {
+                LayerNames names = atelier.names();
                 if (names == null) {
                     return; // preparing failed, which is on the screen
                 }
-                try (InputStream in = open(uri)) {
+                try (InputStream in = Documents.open(context, uri)) {
                     shelves.imported.add(in, name, role, names);
                 } catch (IOException error) {
-                    throw unreadable(name, error);
+                    throw Documents.unreadable(name, error);
                 }
                 lorasChanged();
             }
@@ -210,10 +189,7 @@ final class Studio {
                 set(kept);
             }
         }
-        if (model != null) {
-            model.forget();
-            merge();
-        }
+        atelier.forget();
     }
 
     /** What models() gives is as of the last of these. */
@@ -242,7 +218,7 @@ final class Studio {
         changed.model = folder.equals(Embedded.model(context)) ? null : folder.getPath();
         choose(changed);
         if (Objects.equals(before, changed.model)) {
-            postOpening(true); // again, as it may have been mended
+            atelier.postOpening(true); // again, as it may have been mended
         }
     }
 
@@ -260,7 +236,7 @@ final class Studio {
     private void unpack(Uri uri, String name) throws LorararException {
         File folder = Models.folderFor(context, name);
         long most = context.getFilesDir().getUsableSpace() - SPARED;
-        try (InputStream in = open(uri)) {
+        try (InputStream in = Documents.open(context, uri)) {
             ZipFolder.unpack(in, name, folder, most, new ZipFolder.Progress() {
                 @Override
                 public void unpacked(long bytes) {
@@ -268,13 +244,13 @@ final class Studio {
                 }
             });
         } catch (IOException error) {
-            throw unreadable(name, error);
+            throw Documents.unreadable(name, error);
         }
     }
 
     /** Draw what is chosen now; later choices do not change it. */
     void draw() {
-        if (isReady && !easel.isDrawing()) {
+        if (atelier.isReady() && !easel.isDrawing()) {
             easel.draw(choices());
         }
     }
@@ -336,14 +312,7 @@ final class Studio {
         worker.post(0, new Worker.Work() {
             @Override
             public void run() throws LorararException {
-                ContentResolver resolver = context.getContentResolver();
-                try (InputStream in = new FileInputStream(picture);
-                        OutputStream out = resolver.openOutputStream(uri)) {
-                    AtomicFile.copy(in, out, LARGEST_PICTURE, picture.getName());
-                } catch (IOException | RuntimeException error) { // providers throw anything
-                    throw new LorararException(
-                            picture.getName() + ": cannot be saved there (" + error + ")", error);
-                }
+                Documents.save(context, picture, uri);
             }
         });
     }
@@ -369,7 +338,7 @@ final class Studio {
 
     /** Merge the chosen pair many times and draw with it, once nothing is being drawn. */
     void benchmark() {
-        if (!isReady || isMeasuring || easel.isDrawing()) {
+        if (!atelier.isReady() || isMeasuring || easel.isDrawing()) {
             return;
         }
         if (choices.content == null || choices.style == null) {
@@ -390,10 +359,8 @@ final class Studio {
         });
     }
 
-    // What follows is done on the worker's thread, or posted to it.
-
     private void measure(Choices asked) throws LorararException {
-        OpenModel used = modelWith(asked);
+        OpenModel used = atelier.modelWith(asked);
         if (used == null) {
             return;
         }
@@ -409,28 +376,15 @@ final class Studio {
                     });
             benchmarkSummary = Benchmark.summary(context, benchmarkJson);
         } finally {
-            used.forget();
-            postMerge();
+            atelier.forget();
         }
     }
 
-    private void prepare() throws LorararException {
-        easel.look();
-        worker.changed();
-        for (String each : new String[] {"", "pictures", "imported", "models"}) {
-            AtomicFile.clean(new File(context.getFilesDir(), each));
+    /** At the first start: the first subject and the first style. */
+    synchronized void chooseFirst() {
+        if (preferences.contains(SAVED)) {
+            return;
         }
-        if (!Embedded.isCopied(context)) {
-            Embedded.copy(context);
-        }
-        names = LayerNames.parse(Embedded.text(context, "names.json"));
-        shelves.read();
-        if (!preferences.contains(SAVED)) {
-            chooseFirst();
-        }
-    }
-
-    private synchronized void chooseFirst() {
         Choices first = choices.copy();
         first.content = shelves.first(LoraShelf.CONTENT);
         first.style = shelves.first(LoraShelf.STYLE);
@@ -438,124 +392,20 @@ final class Studio {
         set(first);
     }
 
-    private void postOpening(final boolean checkHashes) {
-        isReady = false; // nothing begins in the model before
-        int words = checkHashes ? R.string.checking : R.string.opening;
-        worker.post(words, new Worker.Work() {
-            @Override
-            public void run() throws LorararException {
-                if (easel.isDrawing()) {
-                    isReopening = true;
-                } else {
-                    openModel(checkHashes);
-                }
-            }
-        });
-    }
-
-    private void openModel(boolean checkHashes) throws LorararException {
-        isReady = false;
-        merged = null;
-        if (model != null) {
-            model.pipeline.close();
-            model = null;
-        }
-        if (names == null) {
-            return; // preparing failed, which is on the screen
-        }
-        requireRuntime();
-        if (openingMark.exists() && choices.model != null) {
-            forgetModel();
-            worker.say(context.getString(R.string.model_ended));
-        }
-        AtomicFile.write(openingMark, new byte[0]);
-        try {
-            model = OpenModel.open(modelInUse(), checkHashes);
-        } finally {
-            openingMark.delete();
-        }
-        postMerge();
-        try {
-            easel.resume(model); // before another can be asked for
-        } finally {
-            isReady = true;
-        }
-    }
-
-    private synchronized void forgetModel() {
+    /** Choose the embedded one. */
+    synchronized void forgetModel() {
         Choices embedded = choices.copy();
         embedded.model = null;
         set(embedded);
     }
 
-    private void requireRuntime() throws LorararException {
-        try {
-            Class.forName("org.pytorch.executorch.Module", false, getClass().getClassLoader());
-        } catch (ClassNotFoundException error) {
-            throw new LorararException(context.getString(R.string.no_runtime), error);
-        }
-    }
-
-    private void postMerge() {
-        worker.post(0, new Worker.Work() {
-            @Override
-            public void run() throws LorararException {
-                merge();
-            }
-        });
-    }
-
-    private void merge() throws LorararException {
-        merged = null;
-        if (modelWith(choices) != null) {
-            merged = model.time();
-        }
-    }
-
-    /** The model with these LoRAs merged into it, or null if none is open. */
-    OpenModel modelWith(Choices asked) throws LorararException {
-        if (model != null) {
-            model.merge(asked, loraFile(asked.content), loraFile(asked.style), names);
-        }
-        return model;
-    }
-
-    private File loraFile(String id) throws LorararException {
-        LoraShelf.Item item = shelves.item(id);
-        if (id != null && item == null) {
-            throw new LorararException(context.getString(R.string.lora_gone));
-        }
-        return item == null ? null : item.file;
-    }
-
     /** After a picture: the model and the LoRAs of now. */
     void drawn() {
-        if (isReopening) {
-            isReopening = false;
-            postOpening(true);
-        } else {
-            postMerge();
-        }
+        atelier.drawn();
     }
 
-    private InputStream open(Uri uri) throws IOException {
-        InputStream in;
-        try {
-            in = context.getContentResolver().openInputStream(uri);
-        } catch (RuntimeException error) { // a provider throws anything
-            throw new IOException(error.toString(), error);
-        }
-        if (in == null) {
-            throw new IOException("its app gives nothing");
-        }
-        return in;
-    }
-
-    private static LorararException unreadable(String name, IOException error) {
-        if (error instanceof LorararException) {
-            return (LorararException) error;
-        }
-        return new LorararException(
-                name + ": cannot be read (" + error.getMessage() + ")", error);
+    /** For the worker's thread: the model with these LoRAs merged into it, null if none is open. */
+    OpenModel modelWith(Choices asked) throws LorararException {
+        return atelier.modelWith(asked);
     }
 }

@@ -1,0 +1,52 @@
+package org.lorarar.app;
+
+import android.content.Context;
+import android.net.Uri;
+import java.io.File;
+import java.io.FileInputStream;
+import java.io.IOException;
+import java.io.InputStream;
+import java.io.OutputStream;
+import org.lorarar.core.AtomicFile;
+import org.lorarar.core.LorararException;
+
+/** Files of other apps, that a person has chosen in the system's dialogue. */
+final class Documents {
+    private static final long LARGEST = 1L << 30;
+
+    private Documents() {}
+
+    /** Open one to be read; what its app throws, of whatever kind, is an IOException. */
+    static InputStream open(Context context, Uri uri) throws IOException {
+        InputStream in;
+        try {
+            in = context.getContentResolver().openInputStream(uri);
+        } catch (RuntimeException error) { // a provider throws anything
+            throw new IOException(error.toString(), error);
+        }
+        if (in == null) {
+            throw new IOException("its app gives nothing");
+        }
+        return in;
+    }
+
+    /** That one cannot be read, unless the error says what was wrong with it. */
+    static LorararException unreadable(String name, IOException error) {
+        if (error instanceof LorararException) {
+            return (LorararException) error;
+        }
+        return new LorararException(
+                name + ": cannot be read (" + error.getMessage() + ")", error);
+    }
+
+    /** Copy a picture of this app to one. */
+    static void save(Context context, File picture, Uri uri) throws LorararException {
+        try (InputStream in = new FileInputStream(picture);
+                OutputStream out = context.getContentResolver().openOutputStream(uri)) {
+            AtomicFile.copy(in, out, LARGEST, picture.getName());
+        } catch (IOException | RuntimeException error) { // its app throws anything
+            throw new LorararException(
+                    picture.getName() + ": cannot be saved there (" + error + ")", error);
+        }
+    }
+}
