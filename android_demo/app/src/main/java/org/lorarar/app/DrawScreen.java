@@ -127,6 +127,7 @@ public final class DrawScreen extends Screen {
         progress.setVisibility(isDrawing ? View.VISIBLE : View.GONE);
         progress.setMax(all);
         progress.setProgress(done);
+        picture.setKeepScreenOn(isDrawing); // an app without permissions is halted with it
         setText(R.id.progress_text,
                 isDrawing && all > 0 ? getString(R.string.progress, done, all) : null);
         File last = studio.lastPicture();
