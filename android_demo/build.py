@@ -19,7 +19,9 @@ def main(
     output: Annotated[Path, typer.Option("-o", "--output", help="the APK")] = BUILD
     / "lorarar-demo.apk",
     quantize: Annotated[str, typer.Option(help="the model's weights: none, int8, int4")] = "int8",
-    runtime: Annotated[bool, typer.Option(help="hold ExecuTorch; without it nothing draws")] = True,
+    runtime: Annotated[
+        bool, typer.Option("--runtime/--no-runtime", help="hold ExecuTorch, or draw nothing")
+    ] = True,
     key: Annotated[Path | None, typer.Option(help="a PKCS12 key store; password: android")] = None,
 ) -> None:
     """Export what is missing, fetch what is pinned, write a signed APK."""

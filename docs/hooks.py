@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 BESIDE = (
     "CONTRIBUTING.md",
     "CHANGELOG.md",
+    "android_demo/*.md",
     "benchmarks/LOG.md",
     "benchmarks/results/*",
     "examples/*.py",

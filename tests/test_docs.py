@@ -19,10 +19,11 @@ from lorarar.embedded import EMBEDDED, HYPERNET, find_lora
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += sorted((ROOT / "android_demo").glob("*.md"))
 CORE = ("hypernet", "lora", "merge", "methods", "prepare", "save")
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://)([^)#]+)")
-PROGRAM = r"(lorarar|(?:\.venv/bin/)?python\s+(?:export|benchmarks|examples)/\w+\.py) "
+PROGRAM = r"(lorarar|(?:\.venv/bin/)?python\s+(?:export|benchmarks|examples|android_demo)/\w+\.py) "
 COMMANDS = (
     re.compile(rf"^ {{4,}}{PROGRAM}(.+)$", re.MULTILINE),
     re.compile(rf"`{PROGRAM}([^`]+)`"),
@@ -105,7 +106,10 @@ def options_of(program, arguments):
         return {option for parameter in command.params for option in parameter.opts}
     text = (ROOT / program.split()[1]).read_text()
     names = re.findall(r"^    (\w+): ", text, re.MULTILINE)
-    return {*re.findall(r'"(--[\w-]+)"', text), *(f"--{name.replace('_', '-')}" for name in names)}
+    return {
+        *re.findall(r'["/](--[\w-]+)', text),
+        *(f"--{name.replace('_', '-')}" for name in names),
+    }
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "CHANGELOG.md"], ids=lambda page: page.name)
