@@ -61,8 +61,12 @@ final class Atelier {
     private void prepare() throws LorararException {
         easel.look();
         worker.changed();
-        for (String each : new String[] {"", "pictures", "imported", "models"}) {
+        for (String each : new String[] {"", "pictures", "imported"}) {
             AtomicFile.clean(new File(context.getFilesDir(), each));
+        }
+        File pushed = Models.pushed(context);
+        if (pushed != null) {
+            AtomicFile.clean(pushed);
         }
         if (!Embedded.isCopied(context)) {
             Embedded.copy(context);

@@ -1,7 +1,11 @@
 package org.lorarar.app;
 
+import android.content.ActivityNotFoundException;
 import android.content.Context;
+import android.content.Intent;
+import android.database.Cursor;
 import android.net.Uri;
+import android.provider.OpenableColumns;
 import java.io.File;
 import java.io.FileInputStream;
 import java.io.IOException;
@@ -28,6 +32,31 @@ final class Documents {
             throw new IOException("its app gives nothing");
         }
         return in;
+    }
+
+    /** Let a person choose one; a screen gets it as the result of this request. */
+    static void choose(Screen screen, int request) {
+        Intent intent = new Intent(Intent.ACTION_OPEN_DOCUMENT)
+                .addCategory(Intent.CATEGORY_OPENABLE)
+                .setType("*/*"); // no system knows .safetensors
+        try {
+            screen.startActivityForResult(intent, request);
+        } catch (ActivityNotFoundException error) {
+            screen.studio.say(screen.getString(R.string.failed, error.getMessage()));
+        }
+    }
+
+    /** The name that its app gives it. */
+    static String name(Context context, Uri uri) {
+        String[] columns = {OpenableColumns.DISPLAY_NAME};
+        try (Cursor found = context.getContentResolver().query(uri, columns, null, null, null)) {
+            if (found != null && found.moveToFirst() && !found.isNull(0)) {
+                return found.getString(0);
+            }
+        } catch (RuntimeException error) { // a provider throws anything
+            return String.valueOf(uri.getLastPathSegment());
+        }
+        return String.valueOf(uri.getLastPathSegment());
     }
 
     /** That one cannot be read, unless the error says what was wrong with it. */

@@ -235,7 +235,7 @@ final class Studio {
 
     private void unpack(Uri uri, String name) throws LorararException {
         File folder = Models.folderFor(context, name);
-        long most = context.getFilesDir().getUsableSpace() - SPARED;
+        long most = Math.max(0, folder.getParentFile().getUsableSpace() - SPARED);
         try (InputStream in = Documents.open(context, uri)) {
             ZipFolder.unpack(in, name, folder, most, new ZipFolder.Progress() {
                 @Override
@@ -245,6 +245,9 @@ final class Studio {
             });
         } catch (IOException error) {
             throw Documents.unreadable(name, error);
+        }
+        if (folder.equals(modelInUse())) {
+            atelier.postOpening(true);
         }
     }
 
@@ -366,8 +369,9 @@ final class Studio {
         }
         try {
             benchmarkJson = Benchmark.run(
-                    used.pipeline, used.content(), used.style(), DrawingTask.request(asked),
-                    Benchmark.device(context), new Benchmark.Progress() {
+                    context, used.pipeline, used.content(), used.style(),
+                    DrawingTask.request(asked), Benchmark.device(context),
+                    new Benchmark.Progress() {
                         @Override
                         public void done(float share) {
                             progress = share;
