@@ -160,7 +160,9 @@ final class Studio {
                     return; // preparing failed, which is on the screen
                 }
                 try (InputStream in = Documents.open(context, uri)) {
-                    shelves.imported.add(in, name, role, names);
+                    for (String note : shelves.imported.add(in, name, role, names)) {
+                        worker.say(name + ": " + note);
+                    }
                 } catch (IOException error) {
                     throw Documents.unreadable(name, error);
                 }

@@ -75,12 +75,14 @@ public final class LoraShelf {
      *
      * @param name of the file that it comes from
      * @param role what it is used for, CONTENT or STYLE
+     * @return what a reader of it should know, as what was left out
      * @throws LorararException if it has no proper name, is too large, or no LoRA; then nothing
      *     is kept
      */
-    public void add(InputStream in, String name, String role, LayerNames names)
+    public List<String> add(InputStream in, String name, String role, LayerNames names)
             throws LorararException {
         checkName(name);
+        List<String> notes;
         List<Map<String, Object>> entries = entries();
         folder.mkdirs();
         File checking = new File(folder, "checking" + AtomicFile.PART); // has the name in messages
@@ -92,7 +94,7 @@ public final class LoraShelf {
                 AtomicFile.copy(in, out, LARGEST, name);
                 out.getFD().sync();
             }
-            Lora.load(copy, names);
+            notes = Lora.load(copy, names).notes;
             AtomicFile.replace(copy, new File(folder, name));
         } catch (LorararException error) {
             throw new LorararException(
@@ -110,6 +112,7 @@ public final class LoraShelf {
         entry.put("role", role);
         entries.add(entry);
         write(entries);
+        return notes;
     }
 
     /** Remove a LoRA and its file. */
