@@ -110,7 +110,7 @@ def test_apk_is_signed_small_and_asks_for_nothing(facts):
     assert facts.size < 60e6
     assert facts.badging["sdkVersion"] == str(apk.MIN_SDK)
     assert facts.badging["targetSdkVersion"] == str(apk.TARGET_SDK)
-    assert facts.badging["package"].startswith(f"name='{apk.APPLICATION}'")
+    assert facts.badging["package"].strip().startswith(f"name='{apk.APPLICATION}'")
     assert "launchable-activity" in facts.badging
 
 
