@@ -3,10 +3,12 @@
 Skipped where Debian's tools or what they work on cannot be had, with the reason.
 """
 
+import json
 import shutil
 import sys
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from lorarar.errors import LorararError
@@ -14,7 +16,7 @@ from lorarar.errors import LorararError
 DEMO = Path(__file__).parents[1] / "android_demo"
 sys.path.insert(0, str(DEMO))
 
-from make import apk, arm64, assets, downloads, host, junit, verify  # noqa: E402
+from make import apk, arm64, assets, downloads, host, junit, studio, verify  # noqa: E402
 
 pytestmark = pytest.mark.android
 TOOLS = ("aapt", "apksigner", "zipalign", "enjarify", "javac", "npm", "dpkg-deb", "gcc")
@@ -180,3 +182,37 @@ def test_arm64s_library_merges_and_steps_as_python_does(runtime, float32_model, 
     phone = arm64.prepare(library, runtime.jar, downloads.cache_folder())
     found, wanted = drawn_by_both(phone, float32_model, content, tmp_path, seed=0, steps=1)
     assert host.psnr(found, wanted) > 40
+
+
+@pytest.fixture(scope="module")
+def app(computer, runtime, built, tmp_path_factory):
+    classes = built[0].with_name("work") / "classes"
+    return studio.prepare(computer, classes, runtime.jar, tmp_path_factory.mktemp("studio"))
+
+
+def test_a_drawing_whose_process_was_ended_goes_on_to_the_same_picture(app, content, tmp_path):
+    whole = studio.act(app, tmp_path / "whole", content, "draw", "8", "7")
+    assert (whole["problem"], whole["pictures"], whole["merged"]) == (None, 1, True)
+    assert studio.act(app, tmp_path / "ended", content, "draw", "8", "7", "4") == {}
+    resumed = studio.act(app, tmp_path / "ended", content, "resume")
+    assert (resumed["problem"], resumed["pictures"], resumed["seed"]) == (None, 1, 7)
+    assert Path(resumed["picture"]).read_bytes() == Path(whole["picture"]).read_bytes()
+
+
+def test_the_app_opens_loras_and_refuses_others_in_words(app, content, tmp_path):
+    lora = content / "loras" / PAIR[1]
+    opened = studio.act(app, tmp_path / "app", content, "import", lora, "mine.safetensors")
+    assert (opened["problem"], opened["loras"]) == (None, 13)
+    (tmp_path / "bad").write_bytes(b"no LoRA")
+    refused = studio.act(app, tmp_path / "app", content, "import", tmp_path / "bad", PAIR[0])
+    assert refused["loras"] == 13
+    assert refused["problem"].startswith(f"{PAIR[0]}: not a valid safetensors file")
+
+
+def test_the_apps_benchmark_is_of_the_benchmarks_schema(app, content, tmp_path):
+    shown = studio.act(app, tmp_path / "app", content, "benchmark")
+    found = json.loads(shown["benchmark"])
+    schema = json.loads((DEMO.parent / "benchmarks" / "schema.json").read_bytes())
+    jsonschema.validate(found, schema)
+    assert found["rows"][0]["median_ms"] > 0
+    assert found["rows"][-1]["step_with_lora_ms"] > 0

@@ -39,14 +39,14 @@ class Host:
     class_path: str
     environment: dict[str, str] = field(default_factory=dict)
 
-    def run(self, main: str, *arguments: str | Path) -> str:
-        """Run `org.lorarar.host.<main>` and return what it printed.
+    def run(self, main: str, *arguments: str | Path, package: str = "org.lorarar.host") -> str:
+        """Run a class's main method and return what it printed.
 
         Raises LorararError with what it said if it fails.
         """
         command = [*self.java, f"-Djava.library.path={self.libraries}", "-cp", self.class_path]
         done = subprocess.run(
-            [*command, f"org.lorarar.host.{main}", *map(str, arguments)],
+            [*command, f"{package}.{main}", *map(str, arguments)],
             env=os.environ | {"LC_ALL": "C.UTF-8"} | self.environment,  # prompts are UTF-8
             capture_output=True,
             text=True,
