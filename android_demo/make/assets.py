@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 from PIL import Image
@@ -20,10 +21,10 @@ from .downloads import NativeRuntime
 
 ROOT = Path(__file__).parents[2]
 THUMBNAIL = 128  # pixels
-BSD = """ExecuTorch (react-native-executorch {version})
-BSD 3-Clause License. Copyright (c) Meta Platforms, Inc. and affiliates; Software Mansion S.A.
-The package that its Android library is taken from is published under the MIT License and holds no
-text of a licence; ExecuTorch's own is at https://github.com/pytorch/executorch/blob/main/LICENSE
+NOTE = """\
+ExecuTorch, as built for react-native-executorch {version} (Software Mansion, MIT License), whose
+package holds no text of a licence; ExecuTorch's own:
+
 """
 
 
@@ -83,5 +84,12 @@ def _write_licences(folder: Path, runtime: NativeRuntime | None) -> None:
     folder.mkdir()
     shutil.copyfile(ROOT / "LICENSE", folder / "lorarar.txt")
     if runtime is not None:
-        (folder / "executorch.txt").write_text(BSD.format(version=runtime.version))
+        (folder / "executorch.txt").write_text(NOTE.format(version=runtime.version) + _licence())
         shutil.copyfile(runtime.licence, folder / "fbjni and libc++ (react-native).txt")
+
+
+def _licence() -> str:
+    """ExecuTorch's, of the wheel that exports."""
+    wheel = metadata.distribution("executorch")
+    (name,) = [file for file in wheel.files or [] if file.name == "LICENSE"]
+    return Path(str(wheel.locate_file(name))).read_text()
