@@ -35,6 +35,7 @@ def exported_model(folder: Path, quantize: ExecutorchQuantize) -> Path:
     """
     model = folder / f"model-{quantize}"
     if not model.exists():
+        folder.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, str(ROOT / "export" / "to_executorch.py"), "--model", NAME]
         command += ["--quantize", quantize, "-o", str(model)]
         if subprocess.run(command).returncode:
