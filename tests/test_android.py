@@ -209,6 +209,23 @@ def test_the_app_opens_loras_and_refuses_others_in_words(app, content, tmp_path)
     assert refused["problem"].startswith(f"{PAIR[0]}: not a valid safetensors file")
 
 
+def test_a_refused_model_is_not_opened_after_a_restart_either(app, content, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(content / "model", damaged)
+    config = damaged / "scheduler" / "scheduler_config.json"
+    config.write_text(config.read_text().replace("0.012", "0.092"))  # as long, as hashes alone see
+    refused = studio.act(app, tmp_path / "app", content, "use", damaged)
+    assert refused["problem"].startswith(f"{config}: its SHA-256 is not what lorarar.json says")
+    restarted = studio.act(app, tmp_path / "app", content, "draw", "2", "7")
+    assert (restarted["problem"], restarted["pictures"]) == (None, 1)
+    embedded = restarted["model"]
+    assert embedded == refused["model"] != str(damaged)
+    shutil.copytree(content / "model", tmp_path / "sound")
+    studio.act(app, tmp_path / "app", content, "use", tmp_path / "sound")
+    kept = studio.act(app, tmp_path / "app", content, "draw", "2", "8")
+    assert (kept["problem"], kept["model"]) == (None, str(tmp_path / "sound"))
+
+
 def test_the_apps_benchmark_is_of_the_benchmarks_schema(app, content, tmp_path):
     shown = studio.act(app, tmp_path / "app", content, "benchmark")
     found = json.loads(shown["benchmark"])

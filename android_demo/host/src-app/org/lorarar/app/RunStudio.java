@@ -13,7 +13,7 @@ import org.lorarar.core.LoraShelf;
  * Does in the app's own Studio what a person does on its screens, and prints what these would show.
  *
  * <p>FOLDER ASSETS draw STEPS SEED [STOP], which ends the process as Android does once STOP steps
- * are done; resume; import FILE NAME; benchmark.
+ * are done; resume; import FILE NAME; use MODEL; benchmark.
  */
 public final class RunStudio {
     private RunStudio() {}
@@ -32,6 +32,8 @@ public final class RunStudio {
             finish(studio, Integer.MAX_VALUE);
         } else if (task.equals("import")) {
             studio.importLora(new Uri(given[3]), given[4], LoraShelf.STYLE);
+        } else if (task.equals("use")) {
+            studio.useModel(new File(given[3]));
         } else if (task.equals("benchmark")) {
             studio.benchmark();
             while (studio.measuring()) {
@@ -72,6 +74,7 @@ public final class RunStudio {
     private static Map<String, Object> shown(Studio studio) {
         Map<String, Object> shown = new LinkedHashMap<>();
         shown.put("problem", studio.problem());
+        shown.put("model", studio.modelInUse().getPath());
         shown.put("merged", studio.merged() != null);
         shown.put("pictures", studio.pictures().size());
         File last = studio.lastPicture();

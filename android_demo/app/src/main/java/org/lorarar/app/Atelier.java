@@ -108,16 +108,28 @@ final class Atelier {
             worker.say(context.getString(R.string.model_ended));
         }
         AtomicFile.write(openingMark, new byte[0]);
+        File folder = studio.modelInUse();
         try {
-            model = OpenModel.open(studio.modelInUse(), checkHashes);
+            model = OpenModel.open(folder, checkHashes);
         } finally {
             openingMark.delete();
+            if (model == null) {
+                leave(folder);
+            }
         }
         postMerge();
         try {
             easel.resume(model); // before another can be asked for
         } finally {
             isReady = true;
+        }
+    }
+
+    /** A refused model stays not chosen: the next start, that checks no hashes, would open it. */
+    private void leave(File refused) {
+        if (studio.choices().model != null && studio.modelInUse().equals(refused)) {
+            studio.forgetModel();
+            postOpening(false);
         }
     }
 
