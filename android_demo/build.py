@@ -12,7 +12,6 @@ from lorarar.export.choices import one_of
 from make import apk, assets, downloads
 
 BUILD = Path(__file__).parent / "build"
-VERSION = apk.Version(1, "0.1.0")
 
 
 def main(
@@ -32,7 +31,7 @@ def main(
     model = assets.exported_model(BUILD, width)
     content = BUILD / "assets"
     assets.write_assets(content, model, native)
-    build = apk.Build(BUILD / "apk", tools, native, VERSION)
+    build = apk.Build(BUILD / "apk", tools, native)
     apk.write_apk(build, content, key or apk.debug_key(cache), output)
     console.print(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 

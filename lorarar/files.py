@@ -275,6 +275,13 @@ def _listed(folder: Path) -> set[str]:
         return set()
 
 
+def user_cache(name: str) -> Path:
+    """Return lorarar's folder of this name in the user's cache."""
+    # Path.home() raises for a user without a home, who may name the folder all the same.
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache, "lorarar", name)
+
+
 def sha256(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal digits."""
     with path.open("rb") as file:

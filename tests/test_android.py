@@ -64,7 +64,7 @@ def built(tools, runtime, content, tmp_path_factory):
     made = []
     for name in ("one", "other"):
         folder = tmp_path_factory.mktemp(name)
-        build = apk.Build(folder / "work", tools, runtime, apk.Version(1, "0.1.0"))
+        build = apk.Build(folder / "work", tools, runtime)
         key = apk.debug_key(tmp_path_factory.getbasetemp() / "key")
         apk.write_apk(build, content, key, folder / "demo.apk")
         made.append(folder / "demo.apk")
@@ -133,7 +133,7 @@ def test_libraries_are_of_one_abi_and_what_the_readme_says_of_pages(facts):
 
 
 def test_the_app_without_a_runtime_builds_too(tools, content, tmp_path):
-    build = apk.Build(tmp_path / "work", tools, None, apk.Version(1, "0.1.0"))
+    build = apk.Build(tmp_path / "work", tools, None)
     key = apk.debug_key(tmp_path)
     apk.write_apk(build, content, key, tmp_path / "small.apk")
     facts = verify.read_apk(tmp_path / "small.apk")
@@ -144,9 +144,9 @@ def test_the_app_without_a_runtime_builds_too(tools, content, tmp_path):
 def drawn_by_both(on, model, content, folder, seed, steps):
     """One picture of the pair by the app's Java and ExecuTorch for Android, and by Python."""
     loras = [content / "loras" / name for name in PAIR]
-    given = {"prompt": PROMPT, "seed": seed, "steps": steps}
-    found = host.draw(on, model, *loras, content / "names.json", folder, **given)
-    return found, host.reference(model, *loras, **given)
+    asked = host.Asked(model, *loras, prompt=PROMPT, seed=seed, steps=steps)
+    found = host.draw(on, asked, content / "names.json", folder)
+    return found, host.reference(asked)
 
 
 @pytest.fixture(scope="module")

@@ -5,43 +5,25 @@ and in a fixed order, so that the same sources and the same key give the same by
 """
 
 import shutil
-import subprocess
 import xml.etree.ElementTree as ElementTree
 import zipfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lorarar.errors import LorararError
-
 from .downloads import LIBRARIES, JavaTools, NativeRuntime
+from .tools import compile_java, run
 
 ANDROID_DEMO = Path(__file__).parents[1]
 MAIN = ANDROID_DEMO / "app" / "src" / "main"
 NPM_SOURCES = ANDROID_DEMO / "npm" / "src" / "main" / "java"  # of fbjni, that Gradle gets
 WITHOUT_SOURCES = ANDROID_DEMO / "without" / "src" / "main" / "java"
 APPLICATION = "org.lorarar.app"
+VERSION_CODE, VERSION_NAME = "1", "0.1.0"  # what Android compares, and what people read
 MIN_SDK, TARGET_SDK = 26, 36
 ABI = "arm64-v8a"
 STORED = (".pte", ".arsc", ".png", ".safetensors")  # read in place, or compressed already
 DATE = (2026, 1, 1, 0, 0, 0)
-PACKAGES = {  # of Debian, that bring the tools
-    "aapt": "aapt",
-    "javac": "default-jdk-headless",
-    "java": "default-jdk-headless",
-    "zipalign": "zipalign",
-    "apksigner": "apksigner",
-    "keytool": "default-jdk-headless",
-}
 ANDROID = "http://schemas.android.com/apk/res/android"
-
-
-@dataclass(frozen=True)
-class Version:
-    """What Android compares, and what people read."""
-
-    code: int
-    name: str
 
 
 @dataclass(frozen=True)
@@ -51,25 +33,6 @@ class Build:
     folder: Path
     tools: JavaTools
     runtime: NativeRuntime | None
-    version: Version
-
-
-def run(command: Sequence[str | Path]) -> str:
-    """Run a tool and return what it printed.
-
-    Raises LorararError if it fails, or naming Debian's package if it is not installed.
-    """
-    name = str(command[0])
-    try:
-        done = subprocess.run(
-            list(map(str, command)), check=True, capture_output=True, text=True, errors="replace"
-        )
-    except FileNotFoundError as error:
-        package = PACKAGES.get(name, name)
-        raise LorararError(f"{name}: not installed; run: apt-get install {package}") from error
-    except subprocess.CalledProcessError as error:
-        raise LorararError(f"{name} failed:\n{error.stdout}{error.stderr}".strip()) from error
-    return done.stdout
 
 
 def write_apk(build: Build, assets: Path, key: Path, output: Path) -> None:
@@ -124,7 +87,7 @@ def _package_resources(build: Build) -> Path:
     generated = build.folder / "generated"
     generated.mkdir()
     manifest = build.folder / "AndroidManifest.xml"
-    _write_manifest(manifest, build.version)
+    _write_manifest(manifest)
     packed = build.folder / "resources.apk"
     command = ["aapt", "package", "-f", "-m", "--no-version-vectors"]
     command += ["--min-sdk-version", str(MIN_SDK), "--target-sdk-version", str(TARGET_SDK)]
@@ -133,14 +96,14 @@ def _package_resources(build: Build) -> Path:
     return packed
 
 
-def _write_manifest(path: Path, version: Version) -> None:
+def _write_manifest(path: Path) -> None:
     """Add what Gradle would add to the app's manifest."""
     ElementTree.register_namespace("android", ANDROID)
     tree = ElementTree.parse(MAIN / "AndroidManifest.xml")
     root = tree.getroot()
     root.set("package", APPLICATION)
-    root.set(f"{{{ANDROID}}}versionCode", str(version.code))
-    root.set(f"{{{ANDROID}}}versionName", version.name)
+    root.set(f"{{{ANDROID}}}versionCode", VERSION_CODE)
+    root.set(f"{{{ANDROID}}}versionName", VERSION_NAME)
     levels = {"minSdkVersion": MIN_SDK, "targetSdkVersion": TARGET_SDK}
     attributes = {f"{{{ANDROID}}}{name}": str(level) for name, level in levels.items()}
     root.insert(0, ElementTree.Element("uses-sdk", attributes))
@@ -159,8 +122,7 @@ def _compile(build: Build) -> Path:
     else:
         sources = [path for path in sources if path.parent.name != "engine"]
         sources += WITHOUT_SOURCES.rglob("*.java")
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
-    run([*compiler, "-d", classes, "-cp", ":".join(map(str, jars)), *sorted(sources)])
+    compile_java(sources, classes, *jars)
     dex = build.folder / "classes.dex"
     dexer = ["java", "-cp", str(build.tools.dx), "com.android.dx.command.Main", "--dex"]
     run([*dexer, f"--min-sdk-version={MIN_SDK}", f"--output={dex}", classes, *jars[1:]])

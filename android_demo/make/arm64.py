@@ -4,14 +4,13 @@ The JRE for arm64 comes from Debian by a private tree of apt, which checks Debia
 machine's own packages stay as they are. It says nothing about a phone's speed.
 """
 
-import shutil
 from pathlib import Path
 
 from lorarar.errors import LorararError
+from lorarar.files import write_folder_atomically
 
-from .apk import run
 from .host import Host, build_classes, build_shim
-from .shim import require
+from .tools import require, run
 
 SUITE = "bookworm"
 PACKAGES = ("openjdk-17-jre-headless", "libc6", "libgcc-s1", "libstdc++6", "zlib1g")
@@ -39,12 +38,12 @@ def prepare(libraries: Path, jar: Path, cache: Path) -> Host:
 
     Raises LorararError naming Debian's package if a tool is missing, or if the JRE cannot be had.
     """
-    require("qemu-aarch64", "qemu-user")
+    require("qemu-aarch64")
     root = rootfs(cache)
     stands_in = build_shim(libraries, cache, "aarch64")
     inside = f"LD_LIBRARY_PATH={stands_in}:{libraries}"  # of the program, not of qemu
     qemu = ("qemu-aarch64", "-cpu", CPU, "-L", str(root), "-E", inside)
-    return Host((*qemu, str(root / JAVA)), libraries, stands_in, build_classes(jar, cache))
+    return Host((*qemu, str(root / JAVA)), libraries, build_classes(jar, cache))
 
 
 def rootfs(cache: Path) -> Path:
@@ -53,21 +52,21 @@ def rootfs(cache: Path) -> Path:
     Raises LorararError if it cannot be fetched.
     """
     folder = cache.resolve() / f"{SUITE}-arm64"
-    if folder.exists():
-        return folder
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    for package in _fetch(cache.resolve() / "apt"):
-        run(["dpkg-deb", "-x", package, part])
-    _keep_links_inside(part)
-    part.replace(folder)
+    if not folder.exists():
+        packages = _fetch(cache.resolve() / "apt")
+        write_folder_atomically(folder, lambda part: _unpack(packages, part), force=False)
     return folder
+
+
+def _unpack(packages: list[Path], root: Path) -> None:
+    for package in packages:
+        run(["dpkg-deb", "-x", package, root])
+    _keep_links_inside(root)
 
 
 def _fetch(tree: Path) -> list[Path]:
     """Download PACKAGES."""
-    require("apt-get", "apt")
+    require("apt-get")
     if not KEYS.exists():
         raise LorararError(f"{KEYS}: does not exist; run: apt-get install debian-archive-keyring")
     for name in ("state/lists/partial", "cache/archives/partial", "packages"):

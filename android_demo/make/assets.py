@@ -17,7 +17,7 @@ from lorarar.errors import LorararError
 from lorarar.mini.pictures import images_of
 
 from . import names
-from .downloads import NativeRuntime
+from .downloads import EXECUTORCH, NativeRuntime
 
 ROOT = Path(__file__).parents[2]
 THUMBNAIL = 128  # pixels
@@ -85,7 +85,7 @@ def _write_licences(folder: Path, runtime: NativeRuntime | None) -> None:
     folder.mkdir()
     shutil.copyfile(ROOT / "LICENSE", folder / "lorarar.txt")
     if runtime is not None:
-        (folder / "executorch.txt").write_text(NOTE.format(version=runtime.version) + _licence())
+        (folder / "executorch.txt").write_text(NOTE.format(version=EXECUTORCH[1]) + _licence())
         shutil.copyfile(runtime.licence, folder / "fbjni and libc++ (react-native).txt")
 
 

@@ -6,9 +6,7 @@ comes from two packages of npm. Nothing of it is ever committed.
 
 import base64
 import hashlib
-import os
 import shutil
-import subprocess
 import tarfile
 import urllib.request
 import zipfile
@@ -17,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorarar.errors import LorararError
-from lorarar.files import write_atomically
+from lorarar.files import user_cache, write_atomically, write_folder_atomically
+
+from .tools import run
 
 DEBIAN = ("http://deb.debian.org/debian", "http://archive.debian.org/debian")
 DX = (
@@ -52,10 +52,9 @@ class JavaTools:
 
 @dataclass(frozen=True)
 class NativeRuntime:
-    """ExecuTorch for Android, unpacked into a folder; version: of the package it came in."""
+    """ExecuTorch for Android, unpacked into a folder."""
 
     folder: Path
-    version: str = EXECUTORCH[1]
 
     @property
     def jar(self) -> Path:
@@ -74,8 +73,7 @@ class NativeRuntime:
 
 def cache_folder() -> Path:
     """The folder for what is fetched, in the user's cache."""
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache, "lorarar", "android")
+    return user_cache("android")
 
 
 def java_tools(cache: Path) -> JavaTools:
@@ -99,7 +97,7 @@ def native_runtime(cache: Path) -> NativeRuntime:
     folder = cache / f"runtime-{EXECUTORCH[1]}-{FBJNI[1]}"
     if not folder.exists():
         archives = [_fetched_npm(cache, *package) for package in (EXECUTORCH, FBJNI)]
-        _whole_folder(folder, lambda part: _unpack_runtime(part, *archives))
+        write_folder_atomically(folder, lambda part: _unpack_runtime(part, *archives), force=False)
     return NativeRuntime(folder)
 
 
@@ -134,8 +132,8 @@ def _unpacked_deb(cache: Path, path: str, sha256: str) -> Path:
         return folder
     package = cache / Path(path).name
     _check(_download(path), package.name, hashlib.sha256, sha256, package)
-    _whole_folder(
-        folder, lambda part: _run(["dpkg-deb", "-x", str(package), str(part)], package.name)
+    write_folder_atomically(
+        folder, lambda part: run(["dpkg-deb", "-x", package, part]), force=False
     )
     return folder
 
@@ -157,7 +155,10 @@ def _fetched_npm(cache: Path, name: str, version: str, integrity: str) -> Path:
     if not archive.exists():
         part = cache / "npm"
         part.mkdir(parents=True, exist_ok=True)
-        _run(["npm", "pack", "--silent", f"{name}@{version}"], archive.name, part)
+        try:
+            run(["npm", "pack", "--silent", "--pack-destination", part, f"{name}@{version}"])
+        except LorararError as error:
+            raise LorararError(f"{archive.name}: cannot be fetched ({error})") from error
         digest = base64.b64decode(integrity).hex()
         _check((part / archive.name).read_bytes(), archive.name, hashlib.sha512, digest, archive)
         shutil.rmtree(part)
@@ -172,22 +173,3 @@ def _check(
         raise LorararError(f"{name}: has digest {found}, but {wanted} is pinned; not used")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, lambda file: file.write(content), force=True)
-
-
-def _whole_folder(folder: Path, fill: Callable[[Path], object]) -> None:
-    """Let `fill` make a folder that appears whole or not at all."""
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    fill(part)
-    part.replace(folder)
-
-
-def _run(command: list[str], name: str, folder: Path | None = None) -> None:
-    try:
-        subprocess.run(command, check=True, cwd=folder, capture_output=True)
-    except FileNotFoundError as error:
-        raise LorararError(f"{name}: needs {command[0]}, which is not installed") from error
-    except subprocess.CalledProcessError as error:
-        said = error.stderr.decode(errors="replace").strip()[-300:]
-        raise LorararError(f"{name}: cannot be fetched or unpacked ({said})") from error

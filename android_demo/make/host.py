@@ -16,26 +16,25 @@ from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
 
 from . import shim
-from .apk import ANDROID_DEMO, MAIN, NPM_SOURCES, run
+from .apk import ANDROID_DEMO, MAIN, NPM_SOURCES
 from .downloads import LIBRARIES
+from .tools import compile_java, require
 
 CORE = MAIN / "java" / "org" / "lorarar"
 SOURCES = (NPM_SOURCES, ANDROID_DEMO / "host" / "src", CORE / "core", CORE / "engine")
 GUIDANCE = 5.0  # Python's default
-NUDGED = GUIDANCE * (1 + 1e-6)  # in effect the same
 
 
 @dataclass(frozen=True)
 class Host:
     """What a driver runs with.
 
-    java: the command that starts it; libraries: the folder of Android's; shim: of what stands in;
-    environment: what the command needs besides.
+    java: the command that starts it; libraries: the folder of Android's; environment: what the
+    command needs besides.
     """
 
     java: tuple[str, ...]
     libraries: Path
-    shim: Path
     class_path: str
     environment: dict[str, str] = field(default_factory=dict)
 
@@ -59,6 +58,18 @@ class Host:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A picture to draw with a merged pair; model: an exported folder."""
+
+    model: Path
+    content: Path
+    style: Path
+    prompt: str
+    seed: int
+    steps: int
+
+
+@dataclass(frozen=True)
 class Drawn:
     """A picture. pixels: (height, width, 3) uint8; latents: (channels, height, width) float32.
 
@@ -77,10 +88,10 @@ def prepare(libraries: Path, jar: Path, cache: Path) -> Host:
 
     Raises LorararError if a compiler is missing or fails.
     """
-    shim.require("java", "default-jre-headless")
+    require("java")
     stands_in = build_shim(libraries, cache, "x86_64")
     paths = {"LD_LIBRARY_PATH": f"{stands_in}:{libraries}"}
-    return Host(("java",), libraries, stands_in, build_classes(jar, cache), paths)
+    return Host(("java",), libraries, build_classes(jar, cache), paths)
 
 
 def build_shim(libraries: Path, cache: Path, machine: str) -> Path:
@@ -93,37 +104,22 @@ def build_shim(libraries: Path, cache: Path, machine: str) -> Path:
 def build_classes(jar: Path, cache: Path) -> str:
     """Compile core, engine and drivers, and return their class path."""
     classes = cache / "classes"
-    sources = sorted(path for place in SOURCES for path in place.rglob("*.java"))
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
-    run([*compiler, "-cp", str(jar), "-d", str(classes), *sources])
+    compile_java((path for place in SOURCES for path in place.rglob("*.java")), classes, jar)
     return f"{classes}:{jar}"
 
 
-def draw(
-    host: Host,
-    model: Path,
-    content: Path,
-    style: Path,
-    names: Path,
-    output: Path,
-    *,
-    prompt: str,
-    seed: int,
-    steps: int,
-    guidance: float = GUIDANCE,
-    scales: tuple[float, float] = (1.0, 1.0),
-) -> Drawn:
+def draw(host: Host, asked: Asked, names: Path, output: Path) -> Drawn:
     """Merge two LoRAs and draw with both by the app's own Java.
 
-    model: an exported folder; names: the asset of `names.write`; output: a folder for raw files.
+    names: the asset of `names.write`; output: a folder for raw files.
 
     Raises LorararError if drawing fails.
     """
     output.mkdir(parents=True, exist_ok=True)
-    given = (seed, steps, guidance, *scales)
-    host.run("DrawPicture", model, content, style, names, output, prompt, *map(str, given))
+    files = (asked.model, asked.content, asked.style, names, output)
+    host.run("DrawPicture", *files, asked.prompt, *map(str, (asked.seed, asked.steps, GUIDANCE)))
     about = json.loads((output / "drawn.json").read_bytes())
-    manifest = read_manifest(model)
+    manifest = read_manifest(asked.model)
     pixels = np.fromfile(output / "pixels.raw", np.uint8)
     latents = np.fromfile(output / "latents.raw", "<f4")
     return Drawn(
@@ -133,24 +129,16 @@ def draw(
     )
 
 
-def reference(
-    model: Path,
-    content: Path,
-    style: Path,
-    *,
-    prompt: str,
-    seed: int,
-    steps: int,
-    guidance: float = GUIDANCE,
-    scales: tuple[float, float] = (1.0, 1.0),
-) -> Drawn:
+def reference(asked: Asked) -> Drawn:
     """Draw the same with the Python runtime.
 
     Raises LorararError as of `Pipeline`.
     """
-    pipeline = Pipeline.load(model, "executorch", threads=1)
-    pipeline.set_pair(content, style, *scales)
-    *_, latents = pipeline.steps(prompt, steps=steps, seed=seed, guidance=guidance)
+    pipeline = Pipeline.load(asked.model, "executorch", threads=1)
+    pipeline.set_pair(asked.content, asked.style)
+    *_, latents = pipeline.steps(
+        asked.prompt, steps=asked.steps, seed=asked.seed, guidance=GUIDANCE
+    )
     return Drawn(np.asarray(pipeline.decode(latents)), latents[0], {})
 
 
@@ -163,7 +151,7 @@ def psnr_of_all(found: Sequence[Drawn], wanted: Sequence[Drawn]) -> float:
     """As `psnr`, of several pictures' pixels together.
 
     In int8 a single picture says little: activations are rounded at run time, so that the last
-    digit of any input moves some by a whole level. NUDGED guidance shows how far Python moves.
+    digit of any input moves some by a whole level.
     """
     pixels = [np.stack([each.pixels for each in drawn]) / 255 for drawn in (found, wanted)]
     return lorarar.numeric.psnr(*pixels)

@@ -6,7 +6,8 @@ from pathlib import Path
 from lorarar.errors import LorararError
 
 from . import vectors_drawing, vectors_loras
-from .apk import ANDROID_DEMO, MAIN, run
+from .apk import ANDROID_DEMO, MAIN
+from .tools import compile_java, run
 
 TESTS = ANDROID_DEMO / "app" / "src" / "test" / "java"
 JAVA = Path("/usr/share/java")
@@ -22,7 +23,8 @@ def write_vectors(folder: Path) -> None:
 
 def compile_core(folder: Path) -> Path:
     """Return the classes of the app's core, made from its sources."""
-    return _compiled(sorted((MAIN / "java/org/lorarar/core").rglob("*.java")), folder, "")
+    compile_java((MAIN / "java/org/lorarar/core").rglob("*.java"), folder)
+    return folder
 
 
 def classes_of_dex(apk: Path, folder: Path) -> Path:
@@ -42,7 +44,8 @@ def classes_of_dex(apk: Path, folder: Path) -> Path:
 
 def compile_tests(core: Path, folder: Path) -> Path:
     """Return the classes of the tests; core: `compile_core`'s, as a dex has lost its generics."""
-    return _compiled(sorted(TESTS.rglob("*.java")), folder, f"{core}:{_libraries()}")
+    compile_java(TESTS.rglob("*.java"), folder, core, _libraries())
+    return folder
 
 
 def run_tests(tests: Path, core: Path, vectors: Path) -> str:
@@ -56,13 +59,6 @@ def run_tests(tests: Path, core: Path, vectors: Path) -> str:
     ]
     command = ["java", f"-Dlorarar.vectors={vectors}", "-cp", f"{tests}:{core}:{_libraries()}"]
     return run([*command, "org.junit.runner.JUnitCore", *names])
-
-
-def _compiled(sources: list[Path], folder: Path, class_path: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
-    run([*compiler, "-d", folder, "-cp", class_path, *sources])
-    return folder
 
 
 def _libraries() -> str:

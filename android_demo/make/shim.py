@@ -5,17 +5,13 @@ function, or by host/shim/shim.c where the two differ. It says nothing about a p
 """
 
 import re
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from lorarar.errors import LorararError
-
-from .apk import run
+from .tools import run
 
 SOURCE = Path(__file__).parents[1] / "host" / "shim" / "shim.c"
 COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}
-PACKAGES = {"x86_64": "gcc", "aarch64": "gcc-aarch64-linux-gnu"}  # of Debian, that bring them
 JUMPS = {"x86_64": "jmp {}@PLT", "aarch64": "b {}"}
 # Their symbols are in the one libc.so; the files must be there and know the version.
 EMPTY = ("libm.so", "libdl.so", "liblog.so", "libandroid.so")
@@ -28,8 +24,6 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
     Raises LorararError if the compiler is missing, or fails, as when neither glibc nor shim.c has
     a symbol.
     """
-    require(COMPILERS[machine], PACKAGES[machine])
-    require("readelf", "binutils")
     folder.mkdir(parents=True, exist_ok=True)
     symbols = sorted({symbol for library in libraries for symbol in undefined(library)})
     source = folder / "libc.c"
@@ -43,12 +37,6 @@ def build(libraries: Iterable[Path], folder: Path, machine: str) -> None:
         compiler = [COMPILERS[machine], "-O2", "-shared", "-fPIC", "-fno-builtin"]
         names = [f"-Wl,-soname,{name}", f"-Wl,--version-script={script}", "-Wl,-z,defs"]
         run([*compiler, str(own), "-o", str(folder / name), *names, "-lm"])
-
-
-def require(tool: str, package: str) -> None:
-    """Raise LorararError naming Debian's package if a tool is not installed."""
-    if shutil.which(tool) is None:
-        raise LorararError(f"{tool}: not installed; run: apt-get install {package}")
 
 
 def undefined(library: Path) -> list[tuple[str, str]]:

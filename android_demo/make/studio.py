@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .apk import ANDROID_DEMO, run
+from .apk import ANDROID_DEMO
 from .host import Host
+from .tools import compile_java
 
 HOST = ANDROID_DEMO / "host"
 
@@ -21,12 +22,10 @@ def prepare(host: Host, app: Path, jar: Path, folder: Path) -> Host:
 
     Raises LorararError if the compiler fails.
     """
-    places = f"{folder}:{app}:{jar}"  # what stands in is found first
-    compiler = ["javac", "-Xlint:-options", "--release", "8", "-encoding", "UTF-8"]
+    places = (folder, app, jar)  # what stands in is found first
     for sources in (HOST / "android", HOST / "src-app"):
-        files = sorted(sources.rglob("*.java"))
-        run([*compiler, "-d", str(folder), "-cp", places, *files])
-    return replace(host, class_path=places)
+        compile_java(sources.rglob("*.java"), folder, *places)
+    return replace(host, class_path=":".join(map(str, places)))
 
 
 def act(host: Host, folder: Path, assets: Path, *task: str | Path) -> dict[str, Any]:

@@ -18,12 +18,12 @@ to a folder of that name in the user's cache.
 """
 
 import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lorarar.errors import LorararError
+from lorarar.files import user_cache
 from lorarar.hypernet import ROLES, Role
 
 TRAINING_FORMAT = "lorarar.manifest.1"
@@ -67,9 +67,7 @@ class TrainingManifest:
 
 def image_cache() -> Path:
     """The folder for images that are drawn when they are needed, in the user's cache."""
-    # Path.home() raises for a user without a home, who may read manifests all the same.
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(cache, "lorarar", "images")
+    return user_cache("images")
 
 
 def load_manifest(path: Path) -> TrainingManifest:

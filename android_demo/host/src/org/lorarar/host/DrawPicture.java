@@ -25,8 +25,8 @@ import org.lorarar.engine.ExecuTorch;
  * Merges two LoRAs and draws with both, as the app does.
  *
  * <p>Arguments: exported folder, content LoRA, style LoRA, names.json, folder for what comes out,
- * prompt, seed, steps, guidance, content's scale, style's scale. Written are pixels.raw (RGB
- * bytes, row after row), latents.raw (float32, little-endian) and drawn.json (size and times).
+ * prompt, seed, steps, guidance. Written are pixels.raw (RGB bytes, row after row), latents.raw
+ * (float32, little-endian) and drawn.json (size and times).
  */
 public final class DrawPicture {
     private DrawPicture() {}
@@ -50,8 +50,7 @@ public final class DrawPicture {
             Long.parseLong(arguments[6]), Sampler.EULER);
         try (Pipeline pipeline =
                 Pipeline.open(new File(arguments[0]), new ExecuTorch(1), true)) {
-            pipeline.usePair(
-                content, style, Float.parseFloat(arguments[9]), Float.parseFloat(arguments[10]));
+            pipeline.usePair(content, style, 1, 1);
             Drawing drawing = pipeline.start(request);
             List<Object> steps = new ArrayList<>();
             long before = System.nanoTime();
