@@ -18,6 +18,8 @@ public final class Lora {
     public final List<String> notes;
     /** The known base models that it can be for, the likeliest first. */
     public final List<String> bases;
+    /** Whether all weights were found finite; then they are not looked at again. */
+    private boolean isFinite;
 
     private Lora(LoraSource from, LoraLayers named, LayerNames names) throws LorararException {
         Map<String, Layer> made = new LinkedHashMap<>();
@@ -50,6 +52,14 @@ public final class Lora {
     public static Lora load(File file, LayerNames names) throws LorararException {
         LoraSource source = LoraSource.open(file);
         return new Lora(source, new LoraLayers(source, names), names);
+    }
+
+    /** @throws LorararException if a weight is NaN or infinite */
+    void refuseBadWeights() throws LorararException {
+        if (!isFinite) {
+            Weights.refuseBad(this);
+            isFinite = true;
+        }
     }
 
     /** @throws LorararException if this was prepared for another role or hypernetwork */

@@ -27,7 +27,7 @@ final class Merged {
         Lora[] pair = {content, style};
         for (Lora lora : pair) {
             Slots.checkFit(lora, manifest, folder);
-            Weights.refuseBad(lora);
+            lora.refuseBadWeights();
         }
         if (merger == null) {
             throw new LorararException(folder + ": has no hypernetwork; export it with "
