@@ -21,18 +21,16 @@ public final class BenchmarkScreen extends Screen {
     @Override
     protected void onCreate(Bundle saved) {
         super.onCreate(saved);
-        findViewById(R.id.measure).setOnClickListener(new View.OnClickListener() {
-            @Override
-            public void onClick(View view) {
-                studio.benchmark();
-            }
-        });
-        findViewById(R.id.share_json).setOnClickListener(new View.OnClickListener() {
-            @Override
-            public void onClick(View view) {
-                shareFigures();
-            }
-        });
+        listen(R.id.measure, R.id.share_json);
+    }
+
+    @Override
+    void pressed(int button) {
+        if (button == R.id.measure) {
+            studio.benchmark();
+        } else {
+            shareFigures();
+        }
     }
 
     @Override

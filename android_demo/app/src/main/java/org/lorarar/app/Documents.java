@@ -1,8 +1,6 @@
 package org.lorarar.app;
 
-import android.content.ActivityNotFoundException;
 import android.content.Context;
-import android.content.Intent;
 import android.database.Cursor;
 import android.net.Uri;
 import android.provider.OpenableColumns;
@@ -32,18 +30,6 @@ final class Documents {
             throw new IOException("its app gives nothing");
         }
         return in;
-    }
-
-    /** Let a person choose one; a screen gets it as the result of this request. */
-    static void choose(Screen screen, int request) {
-        Intent intent = new Intent(Intent.ACTION_OPEN_DOCUMENT)
-                .addCategory(Intent.CATEGORY_OPENABLE)
-                .setType("*/*"); // no system knows .safetensors
-        try {
-            screen.startActivityForResult(intent, request);
-        } catch (ActivityNotFoundException error) {
-            screen.studio.say(screen.getString(R.string.failed, error.getMessage()));
-        }
     }
 
     /** The name that its app gives it. */

@@ -1,9 +1,8 @@
 package org.lorarar.app;
 
-import android.app.Activity;
-import android.content.ActivityNotFoundException;
 import android.content.Intent;
 import android.graphics.Bitmap;
+import android.net.Uri;
 import android.os.Bundle;
 import android.text.Editable;
 import android.text.TextWatcher;
@@ -54,14 +53,7 @@ public final class DrawScreen extends Screen {
         prompt = typed(R.id.prompt);
         seed = typed(R.id.seed);
         picture = findView(R.id.picture);
-        for (int id : new int[] {R.id.dice, R.id.draw, R.id.cancel, R.id.share, R.id.save}) {
-            findViewById(id).setOnClickListener(new View.OnClickListener() {
-                @Override
-                public void onClick(View view) {
-                    pressed(view.getId());
-                }
-            });
-        }
+        listen(R.id.dice, R.id.draw, R.id.cancel, R.id.share, R.id.save);
     }
 
     @Override
@@ -163,7 +155,8 @@ public final class DrawScreen extends Screen {
         });
     }
 
-    private void pressed(int id) {
+    @Override
+    void pressed(int id) {
         File last = studio.lastPicture();
         if (id == R.id.dice) {
             Choices choices = studio.choices();
@@ -187,22 +180,15 @@ public final class DrawScreen extends Screen {
 
     private void save(File file) {
         saving = file;
-        Intent intent = new Intent(Intent.ACTION_CREATE_DOCUMENT)
-                .addCategory(Intent.CATEGORY_OPENABLE)
+        Intent dialogue = new Intent(Intent.ACTION_CREATE_DOCUMENT)
                 .setType("image/png").putExtra(Intent.EXTRA_TITLE, file.getName());
-        try {
-            startActivityForResult(intent, SAVE);
-        } catch (ActivityNotFoundException error) {
-            studio.say(getString(R.string.failed, error.getMessage()));
-        }
+        ask(dialogue, SAVE);
     }
 
     @Override
-    protected void onActivityResult(int request, int result, Intent data) {
-        super.onActivityResult(request, result, data);
-        boolean isChosen = result == Activity.RESULT_OK && data != null && data.getData() != null;
-        if (request == SAVE && isChosen && saving != null) {
-            studio.savePicture(saving, data.getData());
+    void chosen(int request, Uri document) {
+        if (saving != null) {
+            studio.savePicture(saving, document);
         }
     }
 

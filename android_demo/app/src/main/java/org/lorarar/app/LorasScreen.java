@@ -1,7 +1,5 @@
 package org.lorarar.app;
 
-import android.app.Activity;
-import android.content.Intent;
 import android.graphics.Bitmap;
 import android.net.Uri;
 import android.os.Bundle;
@@ -28,27 +26,18 @@ public final class LorasScreen extends Screen {
     @Override
     protected void onCreate(Bundle saved) {
         super.onCreate(saved);
-        opens(R.id.add_content, OPEN_CONTENT);
-        opens(R.id.add_style, OPEN_STYLE);
-    }
-
-    private void opens(int button, final int request) {
-        findViewById(button).setOnClickListener(new View.OnClickListener() {
-            @Override
-            public void onClick(View view) {
-                Documents.choose(LorasScreen.this, request);
-            }
-        });
+        listen(R.id.add_content, R.id.add_style);
     }
 
     @Override
-    protected void onActivityResult(int request, int result, Intent data) {
-        super.onActivityResult(request, result, data);
-        if (result == Activity.RESULT_OK && data != null && data.getData() != null) {
-            Uri uri = data.getData();
-            String role = request == OPEN_CONTENT ? LoraShelf.CONTENT : LoraShelf.STYLE;
-            studio.importLora(uri, Documents.name(this, uri), role);
-        }
+    void pressed(int button) {
+        askToOpen(button == R.id.add_content ? OPEN_CONTENT : OPEN_STYLE);
+    }
+
+    @Override
+    void chosen(int request, Uri document) {
+        String role = request == OPEN_CONTENT ? LoraShelf.CONTENT : LoraShelf.STYLE;
+        studio.importLora(document, Documents.name(this, document), role);
     }
 
     @Override

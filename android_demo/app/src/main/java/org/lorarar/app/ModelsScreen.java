@@ -1,7 +1,5 @@
 package org.lorarar.app;
 
-import android.app.Activity;
-import android.content.Intent;
 import android.net.Uri;
 import android.os.Bundle;
 import android.text.format.Formatter;
@@ -29,12 +27,12 @@ public final class ModelsScreen extends Screen {
         super.onCreate(saved);
         File pushed = Models.pushed(this);
         setText(R.id.hint, pushed == null ? null : getString(R.string.models_hint, pushed));
-        findViewById(R.id.add_zip).setOnClickListener(new View.OnClickListener() {
-            @Override
-            public void onClick(View view) {
-                Documents.choose(ModelsScreen.this, OPEN_ZIP);
-            }
-        });
+        listen(R.id.add_zip);
+    }
+
+    @Override
+    void pressed(int button) {
+        askToOpen(OPEN_ZIP);
     }
 
     @Override
@@ -44,12 +42,8 @@ public final class ModelsScreen extends Screen {
     }
 
     @Override
-    protected void onActivityResult(int request, int result, Intent data) {
-        super.onActivityResult(request, result, data);
-        if (result == Activity.RESULT_OK && data != null && data.getData() != null) {
-            Uri uri = data.getData();
-            studio.importZip(uri, Documents.name(this, uri));
-        }
+    void chosen(int request, Uri document) {
+        studio.importZip(document, Documents.name(this, document));
     }
 
     @Override

@@ -32,14 +32,7 @@ public final class PicturesScreen extends Screen {
         super.onCreate(saved);
         String path = saved == null ? null : saved.getString(CHOSEN);
         chosen = path == null ? null : new File(path);
-        for (int id : new int[] {R.id.older, R.id.again, R.id.share_chosen, R.id.delete}) {
-            findViewById(id).setOnClickListener(new View.OnClickListener() {
-                @Override
-                public void onClick(View view) {
-                    pressed(view.getId());
-                }
-            });
-        }
+        listen(R.id.older, R.id.again, R.id.share_chosen, R.id.delete);
     }
 
     @Override
@@ -80,7 +73,7 @@ public final class PicturesScreen extends Screen {
     private View button(final File file, int side) {
         final ImageButton button = new ImageButton(this);
         button.setScaleType(ImageView.ScaleType.CENTER_CROP);
-        button.setContentDescription(describe(file));
+        button.setContentDescription(describe(file, studio.choicesOf(file)));
         studio.thumbnails.load(file, side, new Thumbnails.Shown() {
             @Override
             public void show(Bitmap picture) {
@@ -97,8 +90,7 @@ public final class PicturesScreen extends Screen {
         return button;
     }
 
-    private String describe(File file) {
-        Choices from = studio.choicesOf(file);
+    private String describe(File file, Choices from) {
         return getString(R.string.picture_of, from == null ? file.getName() : from.prompt);
     }
 
@@ -111,7 +103,8 @@ public final class PicturesScreen extends Screen {
         final File file = chosen;
         final ImageView large = findView(R.id.large);
         large.setImageDrawable(null);
-        large.setContentDescription(describe(file));
+        Choices from = studio.choicesOf(file);
+        large.setContentDescription(describe(file, from));
         int side = getResources().getDisplayMetrics().widthPixels;
         studio.thumbnails.load(file, side, new Thumbnails.Shown() {
             @Override
@@ -121,14 +114,14 @@ public final class PicturesScreen extends Screen {
                 }
             }
         });
-        Choices from = studio.choicesOf(file);
         findViewById(R.id.again).setEnabled(from != null);
         setText(R.id.settings, from == null ? file.getName() : getString(
                 R.string.settings, from.prompt, from.seed, from.steps, from.contentScale,
                 from.styleScale));
     }
 
-    private void pressed(int id) {
+    @Override
+    void pressed(int id) {
         if (id == R.id.older) {
             most += PAGE;
             showGrid(shown);

@@ -1,6 +1,7 @@
 package org.lorarar.app;
 
 import android.app.Activity;
+import android.content.ActivityNotFoundException;
 import android.content.ClipData;
 import android.content.Intent;
 import android.net.Uri;
@@ -71,6 +72,47 @@ abstract class Screen extends Activity implements Studio.Watcher {
         setText(R.id.doing, studio.status());
         setText(R.id.error, studio.problem());
     }
+
+    /** Have {@link #pressed} told of these buttons. */
+    final void listen(int... buttons) {
+        for (int button : buttons) {
+            findViewById(button).setOnClickListener(new View.OnClickListener() {
+                @Override
+                public void onClick(View view) {
+                    pressed(view.getId());
+                }
+            });
+        }
+    }
+
+    /** A button that {@link #listen} named was pressed. */
+    void pressed(int button) {}
+
+    /** Have the system ask for a document; {@link #chosen} gets it. */
+    final void ask(Intent dialogue, int request) {
+        try {
+            startActivityForResult(
+                    dialogue.addCategory(Intent.CATEGORY_OPENABLE), request);
+        } catch (ActivityNotFoundException error) {
+            studio.say(getString(R.string.failed, error.getMessage()));
+        }
+    }
+
+    /** Have the system ask for a document of any type, as none knows .safetensors. */
+    final void askToOpen(int request) {
+        ask(new Intent(Intent.ACTION_OPEN_DOCUMENT).setType("*/*"), request);
+    }
+
+    @Override
+    protected final void onActivityResult(int request, int result, Intent data) {
+        super.onActivityResult(request, result, data);
+        if (result == RESULT_OK && data != null && data.getData() != null) {
+            chosen(request, data.getData());
+        }
+    }
+
+    /** A person has chosen what {@link #ask} asked for. */
+    void chosen(int request, Uri document) {}
 
     /** API 26's findViewById, of any type. */
     @SuppressWarnings("unchecked")

@@ -3,6 +3,7 @@ package org.lorarar.core;
 import java.nio.charset.StandardCharsets;
 import java.util.LinkedHashMap;
 import java.util.Map;
+import java.util.Objects;
 
 /**
  * What a person has chosen to draw.
@@ -45,12 +46,8 @@ public final class Choices {
 
     /** Whether the same LoRAs draw, at the same strengths, in the same model. */
     public boolean mergesAs(Choices other) {
-        return same(content, other.content) && same(style, other.style) && same(model, other.model)
-                && contentScale == other.contentScale && styleScale == other.styleScale;
-    }
-
-    private static boolean same(String one, String other) {
-        return one == null ? other == null : one.equals(other);
+        return Objects.equals(content, other.content) && Objects.equals(style, other.style)
+                && Objects.equals(model, other.model) && contentScale == other.contentScale && styleScale == other.styleScale;
     }
 
     /** Suggest a prompt, "a votol cup" and "in ink style"; one that was typed stays. */

@@ -75,7 +75,7 @@ final class Fields {
 
     static <T> T as(Class<T> type, Object value, String name) {
         if (!type.isInstance(value)) {
-            throw new IllegalArgumentException("TypeError('" + name + " is " + asPython(value)
+            throw new IllegalArgumentException("TypeError('" + name + " is " + PythonText.of(value)
                 + "')");
         }
         return type.cast(value);
@@ -89,16 +89,5 @@ final class Fields {
     @SuppressWarnings("unchecked")
     static List<Object> list(Object value, String name) {
         return (List<Object>) as(List.class, value, name);
-    }
-
-    /** As Python's str() writes a value of JSON. */
-    static String asPython(Object value) {
-        if (value == null) {
-            return "None";
-        }
-        if (value instanceof Boolean) {
-            return (Boolean) value ? "True" : "False";
-        }
-        return value.toString();
     }
 }

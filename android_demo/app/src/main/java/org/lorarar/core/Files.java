@@ -40,14 +40,15 @@ public final class Files {
     /** SHA-256 of a file, in hexadecimal. */
     public static String sha256(File file) throws LorararException {
         try (RandomAccessFile opened = new RandomAccessFile(file, "r")) {
-            return hexadecimal(digest(opened));
+            return hexadecimal(digest(opened, opened.length()));
         } catch (IOException error) {
             throw new LorararException(file + ": cannot be read (" + reason(file, error) + ")",
                 error);
         }
     }
 
-    private static byte[] digest(RandomAccessFile opened) throws IOException {
+    /** SHA-256 of a file's first bytes, from where it is read next. */
+    public static byte[] digest(RandomAccessFile opened, long size) throws IOException {
         MessageDigest digest;
         try {
             digest = MessageDigest.getInstance("SHA-256");
@@ -55,7 +56,7 @@ public final class Files {
             throw new IllegalStateException(error); // every Java has it
         }
         byte[] block = new byte[BLOCK];
-        for (long left = opened.length(); left > 0;) {
+        for (long left = size; left > 0;) {
             int part = (int) Math.min(left, block.length);
             opened.readFully(block, 0, part);
             digest.update(block, 0, part);

@@ -47,7 +47,7 @@ public final class MergerManifest {
                 throw new LorararException(source + ": its dtype is " + manifest.dtype
                     + ", but this version takes fp32; export it again with --dtype fp32");
             }
-            reason = "format " + Fields.asPython(fields.get("format"))
+            reason = "format " + PythonText.of(fields.get("format"))
                 + ", but this version reads " + FORMAT;
         } catch (IllegalArgumentException error) {
             reason = "no manifest of an exported hypernetwork: " + error.getMessage();

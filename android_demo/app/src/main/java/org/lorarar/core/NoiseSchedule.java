@@ -66,7 +66,7 @@ public final class NoiseSchedule {
         for (String[] allowed : SUPPORTED) {
             if (config.containsKey(allowed[0]) && !isOneOf(config.get(allowed[0]), allowed)) {
                 odd.append(odd.length() == 0 ? "" : ", ");
-                odd.append(allowed[0]).append(' ').append(Fields.asPython(config.get(allowed[0])));
+                odd.append(allowed[0]).append(' ').append(PythonText.of(config.get(allowed[0])));
             }
         }
         if (odd.length() > 0) {
@@ -79,7 +79,7 @@ public final class NoiseSchedule {
 
     private static boolean isOneOf(Object value, String[] allowed) {
         for (int i = 1; i < allowed.length; i++) {
-            if (allowed[i].equals(Fields.asPython(value))) {
+            if (allowed[i].equals(PythonText.of(value))) {
                 return true;
             }
         }
@@ -92,8 +92,8 @@ public final class NoiseSchedule {
         double end = fields.number("beta_end");
         long count = fields.whole("num_train_timesteps");
         if (!(0 < start && start <= end && end < 1 && count > 1 && count < 1 << 20)) {
-            throw new IllegalArgumentException("ValueError('betas " + Fields.asPython(start)
-                + " to " + Fields.asPython(end) + " in " + count + " steps')");
+            throw new IllegalArgumentException("ValueError('betas " + PythonText.of(start)
+                + " to " + PythonText.of(end) + " in " + count + " steps')");
         }
         String betaSchedule = fields.text("beta_schedule");
         boolean isScaled = betaSchedule.equals("scaled_linear");

@@ -101,7 +101,7 @@ public final class PipelineManifest {
             if (FORMAT.equals(fields.get("format"))) {
                 return new PipelineManifest(new Fields(fields));
             }
-            reason = "format " + Fields.asPython(fields.get("format"))
+            reason = "format " + PythonText.of(fields.get("format"))
                 + ", but this version reads " + FORMAT;
         } catch (LorararException error) {
             Throwable cause = error.getCause();

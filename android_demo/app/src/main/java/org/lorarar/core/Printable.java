@@ -21,18 +21,27 @@ final class Printable {
 
     private static boolean isPrintable(int letter) {
         switch (Character.getType(letter)) {
-            case Character.CONTROL:
-            case Character.FORMAT:
-            case Character.SURROGATE:
-            case Character.PRIVATE_USE:
-            case Character.UNASSIGNED:
             case Character.LINE_SEPARATOR:
             case Character.PARAGRAPH_SEPARATOR:
                 return false;
             case Character.SPACE_SEPARATOR:
                 return letter == ' ';
             default:
+                return !isOther(letter);
+        }
+    }
+
+    /** Whether a letter is of Unicode's category C: controls, formats and what is no letter. */
+    static boolean isOther(int letter) {
+        switch (Character.getType(letter)) {
+            case Character.CONTROL:
+            case Character.FORMAT:
+            case Character.SURROGATE:
+            case Character.PRIVATE_USE:
+            case Character.UNASSIGNED:
                 return true;
+            default:
+                return false;
         }
     }
 

@@ -23,9 +23,14 @@ final class PythonText {
         return value != null && !value.equals(false) && !value.equals("");
     }
 
+    /** str(value). */
+    static String of(Object value) {
+        return value instanceof String ? (String) value : repr(value);
+    }
+
     /** str(value)[:most], counted in code points. */
     static String of(Object value, int most) {
-        String text = value instanceof String ? (String) value : repr(value);
+        String text = of(value);
         int length = text.codePointCount(0, text.length());
         return length <= most ? text : text.substring(0, text.offsetByCodePoints(0, most));
     }

@@ -39,16 +39,7 @@ final class Words {
     }
 
     private static boolean isControl(int letter) {
-        switch (Character.getType(letter)) {
-            case Character.CONTROL:
-            case Character.FORMAT:
-            case Character.SURROGATE:
-            case Character.PRIVATE_USE:
-            case Character.UNASSIGNED:
-                return true;
-            default:
-                return letter == 0xfffd;
-        }
+        return letter == 0xfffd || Printable.isOther(letter);
     }
 
     /** Python's str.lower; Java's own finds the end of a word, for sigma, by other rules. */
