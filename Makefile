@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-android lint style types android-types layers typed docs
+.PHONY: demo test test-android test-devices devices lint style types android-types layers typed docs
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,6 +16,14 @@ test: .venv/ready lint
 
 test-android: .venv/ready
 	$(BIN)/pytest -q -m android tests/test_android.py
+
+test-devices: .venv/ready
+	$(BIN)/pytest -q -m devices -n 2 --dist loadfile
+
+# What emulation, the runner and adb need; as root, on Debian.
+devices:
+	apt-get install -y --no-install-recommends adb cmake g++ g++-aarch64-linux-gnu gcc \
+		nlohmann-json3-dev npm qemu-user
 
 lint: style types android-types layers
 

@@ -1,0 +1,1 @@
+"""Where a benchmark runs: here, under emulation, on a phone (docs/devices.md)."""

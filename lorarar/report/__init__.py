@@ -1,0 +1,1 @@
+"""One page of many measurements: `lorarar report` (docs/report.md)."""
