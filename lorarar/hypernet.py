@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,17 @@ Role = Literal["content", "style"]
 ROLES: tuple[Role, Role] = ("content", "style")
 OFFSET = "offset."
 Offsets = Mapping[str, np.ndarray]
+
+
+class ReadOut(NamedTuple):
+    """All that turns a layer's summed features into m; float32.
+
+    weight: (2, hidden); bias: (2); input_biases: width -> (hidden), added before the ReLU.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    input_biases: dict[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,12 @@ class Hypernet:
             width: (-bias[:, None], (weight @ bias + out_bias)[:, None])
             for width, (_, bias) in self.inputs.items()
         }
+
+    @property
+    def read_out_weights(self) -> ReadOut:
+        """What `read_out` computes with."""
+        biases = {width: bias for width, (_, bias) in self.inputs.items()}
+        return ReadOut(*self.output, biases)
 
     @cached_property
     def fingerprint(self) -> str:

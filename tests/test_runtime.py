@@ -245,6 +245,23 @@ def test_damaged_offsets_are_refused(offsets):
         MergerManifest.parse(replace(whole, offsets=offsets).to_json(), Path("x.onnx"))
 
 
+def test_a_manifest_carries_what_prepared_merges_need():
+    whole = MergerManifest.parse(MergerManifest.of(HYPERNET, "fp16").to_json(), Path("x.onnx"))
+    weight, bias, input_biases = whole.read_out_weights
+    assert np.array_equal(weight, HYPERNET.output[0]) and np.array_equal(bias, HYPERNET.output[1])
+    assert np.array_equal(input_biases[64], HYPERNET.inputs[64][1])
+    fields = json.loads(whole.to_json())
+    del fields["read_out"]
+    assert MergerManifest.parse(json.dumps(fields), Path("old.onnx")).read_out_weights is None
+
+
+@pytest.mark.parametrize("changed", [{"hidden": 17}, {"widths": [64, 96]}, {"read_out": "AAAA"}])
+def test_a_read_out_of_other_shapes_is_refused(changed):
+    whole = MergerManifest.of(HYPERNET, "fp32")
+    with pytest.raises(LorararError, match="no manifest of an exported hypernetwork"):
+        MergerManifest.parse(replace(whole, **changed).to_json(), Path("x.onnx"))
+
+
 def test_unknown_missing_and_unrunnable_backends_say_why(tmp_path):
     path = tmp_path / "merger.onnx"
     refused(path, "onnxruntime", "does not exist")

@@ -12,6 +12,7 @@ Its manifest, a JSON object, travels inside.
 
 import json
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ from safetensors import numpy as safetensors
 
 from lorarar.artefacts.formats import Dtype
 from lorarar.errors import LorararError
-from lorarar.hypernet import ROLES, Hypernet, Offsets
+from lorarar.hypernet import ROLES, Hypernet, Offsets, ReadOut
 
 MERGER_FORMAT = "lorarar.merger.1"
 Form = Literal["factored", "small", "full"]
@@ -42,7 +43,9 @@ class MergerManifest:
     dtype: "fp32"; "fp16": weights and inputs are float16; "int8": input weights are int8 with a
     scale per row, full features are int8 with scales, all other inputs float16. All compute is
     in float32, except that Core ML computes fp16 artefacts in float16. offsets: the layers'
-    offsets, to be added to a graph's m, as base64 of safetensors.
+    offsets, to be added to a graph's m, as base64 of safetensors. read_out: the same of what a
+    prepared merge needs instead of a graph, "w2" (2, hidden), "b2" (2) and "b1.<width>" (hidden),
+    all float32; older artefacts have none.
     """
 
     widths: list[int]
@@ -52,6 +55,7 @@ class MergerManifest:
     fingerprint: str
     format: str = MERGER_FORMAT
     offsets: str = ""
+    read_out: str = ""
 
     @classmethod
     def of(cls, hypernet: Hypernet, dtype: Dtype) -> "MergerManifest":
@@ -65,6 +69,7 @@ class MergerManifest:
             dtype,
             hypernet.fingerprint,
             offsets=_packed(hypernet.offsets) if hypernet.offsets else "",
+            read_out=_packed(_read_out_tensors(hypernet)),
         )
 
     @classmethod
@@ -74,7 +79,7 @@ class MergerManifest:
             fields = json.loads(text or "")
             if fields["format"] == MERGER_FORMAT:
                 manifest = cls(**fields)
-                _ = manifest.layer_offsets
+                _ = manifest.layer_offsets, manifest.read_out_weights
                 return manifest
             reason = f"format {fields['format']}, but this version reads {MERGER_FORMAT}"
         except (ValueError, TypeError, KeyError, SafetensorError) as error:
@@ -89,6 +94,23 @@ class MergerManifest:
     def layer_offsets(self) -> Offsets:
         """Map layers to their offsets, (2, in) float32."""
         return safetensors.load(b64decode(self.offsets)) if self.offsets else {}
+
+    @cached_property
+    def read_out_weights(self) -> ReadOut | None:
+        """What a prepared merge needs; None if the artefact is older than this field.
+
+        Raises ValueError or KeyError unless every tensor has its shape and dtype.
+        """
+        if not self.read_out:
+            return None
+        tensors = safetensors.load(b64decode(self.read_out))
+        wanted = {"w2": (2, self.hidden), "b2": (2,)}
+        wanted |= {f"b1.{width}": (self.hidden,) for width in self.widths}
+        for name, shape in wanted.items():
+            if tensors[name].shape != shape or tensors[name].dtype != np.float32:
+                raise ValueError(f"'{name}' of its read_out is not {shape} float32")
+        biases = {width: tensors[f"b1.{width}"] for width in self.widths}
+        return ReadOut(tensors["w2"], tensors["b2"], biases)
 
     def graphs(self) -> dict[str, tuple[Form, int]]:
         """Map each graph's name to its form and width."""
@@ -109,5 +131,12 @@ class MergerManifest:
         }
 
 
-def _packed(offsets: Offsets) -> str:
-    return b64encode(safetensors.save(dict(offsets))).decode()
+def _read_out_tensors(hypernet: Hypernet) -> dict[str, np.ndarray]:
+    weight, bias, input_biases = hypernet.read_out_weights
+    biases = {f"b1.{width}": each for width, each in input_biases.items()}
+    return {"w2": weight, "b2": bias} | biases
+
+
+def _packed(tensors: Mapping[str, np.ndarray]) -> str:
+    whole = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
+    return b64encode(safetensors.save(whole)).decode()
