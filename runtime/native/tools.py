@@ -1,0 +1,49 @@
+"""The programs that building the runner calls, what brings them, and what is fetched, pinned."""
+
+import hashlib
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from lorarar.errors import LorararError
+
+PACKAGES = {  # of Debian, where they have other names than the programs
+    "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
+    "dpkg-deb": "dpkg",
+    "apt-get": "apt",
+    "ninja": "ninja-build",
+}
+
+
+def require(program: str) -> None:
+    """Raise LorararError naming Debian's package if a program is not installed."""
+    if shutil.which(program) is None:
+        package = PACKAGES.get(program, program)
+        raise LorararError(f"{program}: not installed; run: apt-get install {package}")
+
+
+def run(command: Sequence[str | Path]) -> str:
+    """Run a program and return what it printed.
+
+    Raises LorararError with the last lines it said if it fails, or naming Debian's package if it
+    is not installed.
+    """
+    require(str(command[0]))
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, errors="replace"
+    )
+    if done.returncode:
+        said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-30:])
+        raise LorararError(f"{Path(command[0]).name} failed: {said}")
+    return done.stdout
+
+
+def check_digest(file: Path, algorithm: str, wanted: str) -> None:
+    """Raise LorararError unless a fetched file has the pinned digest, in hexadecimal digits."""
+    with file.open("rb") as content:
+        found = hashlib.file_digest(content, algorithm).hexdigest()
+    if found != wanted:
+        raise LorararError(
+            f"{file.name}: has {algorithm} {found}, but {wanted} is pinned; not used"
+        )
