@@ -38,6 +38,7 @@ class Cache(Generic[Value]):
     most_bytes: int
     size_of: Callable[[Value], int]
     values: OrderedDict[Hashable, Value] = field(default_factory=OrderedDict)
+    sizes: dict[Hashable, int] = field(default_factory=dict)
 
     def get(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """Return the value of a key; if there is none, what `make` gives, which stays then."""
@@ -45,17 +46,19 @@ class Cache(Generic[Value]):
             self.values.move_to_end(key)
             return self.values[key]
         value = self.values[key] = make()
+        self.sizes[key] = self.size_of(value)
         while len(self.values) > 1 and self._is_over():
-            self.values.popitem(last=False)
+            oldest, _ = self.values.popitem(last=False)
+            del self.sizes[oldest]
         return value
 
     def clear(self) -> None:
         """Drop every value."""
         self.values.clear()
+        self.sizes.clear()
 
     def _is_over(self) -> bool:
-        size = sum(map(self.size_of, self.values.values()))
-        return len(self.values) > self.most or size > self.most_bytes
+        return len(self.values) > self.most or sum(self.sizes.values()) > self.most_bytes
 
 
 class FileVersion(NamedTuple):

@@ -1,6 +1,7 @@
 """Merging through an exported hypernetwork, whatever engine runs it."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from lorarar.hypernet import ROLES, Role, add_offset, is_predicted
 from lorarar.lora import Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients, predicted_layers, weighted_sum
 from lorarar.numeric import narrow, quietly, widen
-from lorarar.parallel import side_by_side
+from lorarar.parallel import WORTH_A_THREAD, side_by_side
 from lorarar.prepare import check_prepared, kept_feature
 from lorarar.runtime.backends import Backend, RunGraph
 from lorarar.runtime.slots import scaled_factors
@@ -23,12 +24,14 @@ class Merger:
     """An open artefact: what it can do, and how to run one of its graphs.
 
     workers: how many layers run side by side; more than one needs a `run` that threads may share.
+    threads: as asked for, of what needs no engine.
     """
 
     manifest: MergerManifest
     run: RunGraph
     workers: int
     source: str
+    threads: int
 
     @classmethod
     def open(cls, path: Path, backend: Backend, threads: int) -> "Merger":
@@ -42,7 +45,7 @@ class Merger:
         [96, 160]
         """
         manifest, run, workers = backend.load(path, threads)
-        return cls(manifest, run, workers, str(path))
+        return cls(manifest, run, workers, str(path), threads)
 
     def merge(
         self,
@@ -71,7 +74,8 @@ class Merger:
         """Predict m = (m_c, m_s), (2, in) float32, for each layer that the artefact covers.
 
         Uses what both LoRAs have prepared alike, else their factors. A layer that one of them
-        lacks counts as zero there.
+        lacks counts as zero there. Full features of wide layers need no engine if numba is
+        installed, see `lorarar.runtime.fused`, nor be of one level.
 
         Raises LorararError for LoRAs that do not fit together or the artefact.
 
@@ -83,25 +87,53 @@ class Merger:
         pair: dict[Role, Lora] = {"content": content, "style": style}
         for role, lora in pair.items():
             check_prepared(lora, role, self.manifest.fingerprint, self.source)
+        names = predicted_layers(content, style, self._predicts, self.source)
+        self._check_widths(names, content, style)
+        read_out = self.manifest.read_out_weights
+        if read_out and self._is_fused(content, style):
+            from lorarar.runtime.fused import prepared_coefficients  # imports numba
+
+            found = prepared_coefficients(names, content, style, read_out, self.threads)
+        else:
+            found = self._run_graphs(names, content, style)
+        offsets = self.manifest.layer_offsets
+        for name in found.keys() & offsets.keys():
+            m = add_offset(found[name], name, offsets, self.source)
+            found[name] = refuse_bad_weights(m, name, content, style)
+        return found
+
+    def _run_graphs(self, names: list[str], content: Lora, style: Lora) -> Coefficients:
         form = self._form(content, style)
+        pair: dict[Role, Lora] = {"content": content, "style": style}
 
         def predict(name: str) -> np.ndarray:
             shape = (content if name in content.layers else style).layers[name].shape
-            width = shape[0]
-            if width not in self.manifest.widths:
-                raise LorararError(
-                    f"{self.source}: layer '{name}' has out width {width}, but this artefact knows "
-                    f"{self.manifest.widths}; export a hypernetwork for this base model"
-                )
             arrays = [
                 array for role in ROLES for array in self._inputs(name, pair[role], form, shape)
             ]
-            m = self.run(f"{form}_{width}", arrays)
-            m = add_offset(m, name, self.manifest.layer_offsets, self.source)
-            return refuse_bad_weights(m, name, content, style)
+            return refuse_bad_weights(self.run(f"{form}_{shape[0]}", arrays), name, content, style)
 
-        names = predicted_layers(content, style, self._predicts, self.source)
         return side_by_side(quietly(predict), names, self.workers, max(self.manifest.widths))
+
+    def _is_fused(self, content: Lora, style: Lora) -> bool:
+        """Whether a merge needs no engine; for narrow layers it is not worth importing numba."""
+        return (
+            all(
+                lora.prepared and lora.prepared.level.startswith("full")
+                for lora in (content, style)
+            )
+            and max(self.manifest.widths) >= WORTH_A_THREAD
+            and find_spec("numba") is not None
+        )
+
+    def _check_widths(self, names: list[str], content: Lora, style: Lora) -> None:
+        for name in names:
+            width, _ = (content if name in content.layers else style).layers[name].shape
+            if width not in self.manifest.widths:
+                raise LorararError(
+                    f"{self.source}: layer '{name}' has out width {width}, but this artefact "
+                    f"knows {self.manifest.widths}; export a hypernetwork for this base model"
+                )
 
     def _predicts(self, name: str) -> bool:
         return is_predicted(name, tuple(self.manifest.predicts))

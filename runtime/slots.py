@@ -10,7 +10,7 @@ from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients
-from lorarar.numeric import narrow, quietly, split_scale, widen
+from lorarar.numeric import all_finite, narrow, quietly, split_scale, widen
 from lorarar.parallel import side_by_side
 
 Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
@@ -78,19 +78,26 @@ def pair_factors(
     finite.
     """
     dtype = np.dtype(manifest.slot_dtype)
+    one = np.ones(1, np.float32)
     factors: Factors = {}
+    columns: Factors = {}
     for side, (prefix, lora, scale) in enumerate(zip(SLOT_PREFIXES, pair, scales, strict=True)):
         _check_fit(lora, manifest, source)
         for name, layer in lora.layers.items():
-            down, up = (
-                np.asarray(factor) if factor.dtype == dtype else _finite(factor, dtype, name, lora)
-                for factor in (layer.down, layer.up)
-            )
-            columns = coefficients[name][side] if name in coefficients else np.ones(1, np.float32)
-            m = refuse_bad_weights(columns * np.float32(layer.scale * scale), name, lora)
-            inputs = slot_inputs(_projection(name), prefix)
-            factors |= dict(zip(inputs, (down, up, m), strict=True))
-    return factors
+            down_input, up_input, m_input = slot_inputs(_projection(name), prefix)
+            for factor_input, factor in ((down_input, layer.down), (up_input, layer.up)):
+                factors[factor_input] = (
+                    np.asarray(factor)
+                    if factor.dtype == dtype
+                    else _finite(factor, dtype, name, lora)
+                )
+            m = coefficients[name][side] if name in coefficients else one
+            columns[m_input] = m * np.float32(layer.scale * scale)
+    if not all_finite(np.concatenate(list(columns.values()))):
+        for prefix, lora in zip(SLOT_PREFIXES, pair, strict=True):
+            for name in lora.layers:
+                refuse_bad_weights(columns[slot_inputs(_projection(name), prefix)[2]], name, lora)
+    return factors | columns
 
 
 def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:

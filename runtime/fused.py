@@ -1,0 +1,181 @@
+"""Prepared merges in one pass over the features, compiled by numba: no engine, no scratch memory.
+
+Each feature is read once and as it is stored, float32, float16 or int8, so that a merge takes as
+long as the memory does to deliver them. The reference is numpy's `Hypernet.read_out`.
+
+Importing this takes numba 0.2 s. Compiling takes about a second, once per machine and dtype.
+"""
+
+import platform
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import carray, njit, types
+from numba.extending import intrinsic
+
+from lorarar.errors import LorararError
+from lorarar.hypernet import ReadOut
+from lorarar.lora import Lora, refuse_bad_weights
+from lorarar.merge import Coefficients
+from lorarar.numeric import widen
+from lorarar.prepare import kept_feature
+
+# For processors without an instruction that widens float16, LLVM calls a function that numba does
+# not have, which ends the process.
+WIDENS_FLOAT16 = platform.machine().lower() in ("aarch64", "arm64") or bool(
+    binding.get_host_cpu_features().get("f16c")
+)
+WIDE, HALF, BYTE = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8)
+LAYER_FIELDS = 7
+
+
+def prepared_coefficients(
+    names: Sequence[str], content: Lora, style: Lora, read_out: ReadOut, threads: int
+) -> Coefficients:
+    """Predict m, (2, in) float32, of the layers `names`, without their offsets.
+
+    m = W_out @ max(f_c + f_s, -b) + (W_out @ b + b_out), where f = values * scales is what a LoRA
+    has prepared at a level "full-...", which need not be the same for both. A layer that only one
+    of them has counts as zero in the other. names: of layers whose out widths `read_out` knows.
+
+    Raises LorararError if features are missing or misshapen, or if an m is not finite.
+    """
+    hidden = read_out.weight.shape[1]
+    ones, zeros = np.ones((hidden, 1), np.float32), np.zeros((hidden, 1), np.float32)
+    rows_of_widths = {width: row for row, width in enumerate(read_out.input_biases)}
+    biases = np.stack(list(read_out.input_biases.values()))
+    weights = read_out.weight, -biases, biases @ read_out.weight.T + read_out.bias
+
+    layers = np.empty((len(names), LAYER_FIELDS), np.int64)
+    rows_alike: dict[tuple[np.dtype, np.dtype], list[int]] = {}
+    held, places, start = [], [], 0
+    for row, name in enumerate(names):
+        out, columns = (content if name in content.layers else style).layers[name].shape
+        both = [
+            _readable(name, lora, (hidden, columns), ones) if name in lora.layers else None
+            for lora in (content, style)
+        ]
+        values, scales = zip(
+            *(side or (other[0], zeros) for side, other in zip(both, both[::-1], strict=True)),
+            strict=True,
+        )
+        _enter(layers, row, *values, *scales, columns, rows_of_widths[out], start)
+        held.append(both)  # `layers` has addresses only
+        rows_alike.setdefault((values[0].dtype, values[1].dtype), []).append(row)
+        places.append((start, columns))
+        start += 2 * columns
+    m = np.empty(start, np.float32)
+    shares = [
+        (layers[rows[first::threads]], *(np.empty(0, dtype) for dtype in dtypes))
+        for dtypes, rows in rows_alike.items()
+        for first in range(threads)
+    ]
+    with ThreadPoolExecutor(threads) as pool:
+        all_finite = all(list(pool.map(lambda share: _merge(*share, *weights, m), shares)))
+    found = {
+        name: m[start : start + 2 * columns].reshape(2, columns)
+        for name, (start, columns) in zip(names, places, strict=True)
+    }
+    if not all_finite:
+        for name, each in found.items():
+            refuse_bad_weights(each, name, content, style)
+    return found
+
+
+def _readable(
+    name: str, lora: Lora, shape: tuple[int, int], ones: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A layer's values and scales as `_merge` reads them."""
+    values, scales = kept_feature(name, lora)
+    if scales is None:
+        scales = ones
+    if values.shape != shape or scales.shape != ones.shape:
+        raise LorararError(
+            f"{lora.source}: layer '{name}' has features {values.shape} with scales "
+            f"{scales.shape}, not {shape} with {ones.shape}; run lorarar prepare again"
+        )
+    if values.dtype == HALF and WIDENS_FLOAT16:
+        values = values.view(np.uint16)  # numba knows no float16 here
+    elif values.dtype not in (WIDE, BYTE):
+        values = widen(values)
+    return _plain(values), _plain(widen(scales))
+
+
+def _plain(array: np.ndarray) -> np.ndarray:
+    """The array itself, or a copy where it is not laid out as compiled code takes it."""
+    return array if array.flags.c_contiguous and array.flags.aligned else array.copy("C")
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function as machine code that runs without the interpreter's lock."""
+    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return njit(cache=True, **options)(function)
+    except RuntimeError:  # neither this folder nor the user's cache can be written to
+        return njit(**options)(function)
+
+
+@intrinsic
+def _pointer(context: Any, address: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+
+    return types.voidptr(types.int64), generate
+
+
+@intrinsic
+def _wide(context: Any, value: Any) -> Any:
+    """float32 of a float32, an int8 or a float16's bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (given,) = arguments
+        if value == types.uint16:
+            return builder.fpext(builder.bitcast(given, ir.HalfType()), ir.FloatType())
+        return builder.sitofp(given, ir.FloatType()) if value == types.int8 else given
+
+    return types.float32(value), generate
+
+
+@_compiled
+def _enter(layers, row, content, style, content_scales, style_scales, columns, width, start):  # type: ignore[no-untyped-def]
+    """Write a layer's row: four addresses, its columns, its width's row, where its m begins."""
+    layers[row, 0] = content.ctypes.data
+    layers[row, 1] = style.ctypes.data
+    layers[row, 2] = content_scales.ctypes.data
+    layers[row, 3] = style_scales.ctypes.data
+    layers[row, 4] = columns
+    layers[row, 5] = width
+    layers[row, 6] = start
+
+
+@_compiled
+def _merge(layers, content_like, style_like, weight, lowest, shifts, m):  # type: ignore[no-untyped-def]
+    """Fill in the m of each layer; returns whether all of it is finite.
+
+    One call for many layers, as threads wait for the interpreter's lock around each call.
+    """
+    hidden = weight.shape[1]
+    finite = True
+    for row in range(len(layers)):
+        content, style, content_scales, style_scales, columns, width, start = layers[row]
+        f_c = carray(_pointer(content), (hidden, columns), content_like.dtype)
+        f_s = carray(_pointer(style), (hidden, columns), style_like.dtype)
+        s_c = carray(_pointer(content_scales), hidden, np.float32)
+        s_s = carray(_pointer(style_scales), hidden, np.float32)
+        m_c = m[start : start + columns]
+        m_s = m[start + columns : start + 2 * columns]
+        m_c[:] = shifts[width, 0]
+        m_s[:] = shifts[width, 1]
+        for h in range(hidden):
+            low = lowest[width, h]
+            for j in range(columns):
+                feature = _wide(f_c[h, j]) * s_c[h] + _wide(f_s[h, j]) * s_s[h]
+                kept = low if feature < low else feature  # NaN stays
+                m_c[j] += weight[0, h] * kept
+                m_s[j] += weight[1, h] * kept
+        for j in range(columns):
+            finite &= np.isfinite(m_c[j]) & np.isfinite(m_s[j])
+    return finite
