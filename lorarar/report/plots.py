@@ -27,7 +27,7 @@ SERIES = (
 )
 MARKERS = "osD^vPX"  # one fewer than colours, so that both repeat late
 WIDTH = 360  # points, about as many as a phone has: text keeps its size there
-SIDE, BAR, LABEL, GAP, AXIS, KEY = 16, 12, 16, 8, 38, 18  # points
+SIDE, BAR, LABEL, GAP, AXIS, KEY, PLOT = 16, 12, 16, 8, 38, 18, 240  # points
 LONGEST = 52  # letters of a label that fit
 WIDE = 30  # values that are further apart are drawn on a logarithmic axis
 RC = {
@@ -148,7 +148,7 @@ def _bars(plot: BarPlot) -> "Figure":
 
     series = list(dict.fromkeys(bar.series for _, bars in plot.groups for bar in bars))
     colours = {name: SERIES[index % len(SERIES)] for index, name in enumerate(series)}
-    key = KEY * ((len(series) + 1) // 2) if len(series) > 1 else 0
+    key = KEY * _legend_rows(series) if len(series) > 1 else 0
     body = sum(LABEL + BAR * len(bars) + GAP for _, bars in plot.groups)
     height = key + body + AXIS
     figure = Figure((WIDTH / 72, height / 72), dpi=144)
@@ -225,8 +225,9 @@ def _value(bar: Bar) -> str:
 def _lines(plot: LinePlot) -> "Figure":
     from matplotlib.figure import Figure
 
-    rows = (len(plot.curves) + 1) // 2
-    figure = Figure((WIDTH / 72, (230 + KEY * rows) / 72), dpi=144, layout="constrained")
+    labels = [curve.label for curve in plot.curves]
+    height = PLOT + KEY * _legend_rows(labels)
+    figure = Figure((WIDTH / 72, height / 72), dpi=144, layout="constrained")
     axes = figure.add_subplot(
         xlabel=plot.x, ylabel=plot.y, xscale=plot.scales[0], yscale=plot.scales[1]
     )
@@ -244,18 +245,18 @@ def _lines(plot: LinePlot) -> "Figure":
     for axis, scale in zip((axes.xaxis, axes.yaxis), plot.scales, strict=True):
         if scale == "log":
             _plain_ticks(axis)
-    _legend(figure, handles, [curve.label for curve in plot.curves], loc="outside lower left")
+    _legend(figure, handles, labels, loc="outside lower left")
     return figure
 
 
 def _plain_ticks(axis: "Axis") -> None:
-    """Label a logarithmic axis with plain numbers, between powers of ten where it is short."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    """Label a logarithmic axis with plain numbers; also between powers of ten where it is short."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(10, (1, 3) if high / low < 50 else (1,), numticks=7))
     axis.set_major_formatter(FuncFormatter(_tick))
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def _tick(value: float, _: int) -> str:
@@ -290,9 +291,9 @@ def _legend(
 ) -> None:
     figure.legend(
         handles,
-        [_label(label, LONGEST // 2) for label in labels],
+        [_label(label) for label in labels],
         loc=loc,
-        ncols=2,
+        ncols=_legend_columns(labels),
         frameon=False,
         handlelength=1.4,
         columnspacing=1,
@@ -301,7 +302,15 @@ def _legend(
     )
 
 
-def _label(text: str, longest: int = LONGEST) -> str:
+def _legend_columns(labels: Sequence[str]) -> int:
+    return 1 if max(map(len, labels)) > LONGEST // 2 else 2
+
+
+def _legend_rows(labels: Sequence[str]) -> int:
+    return -(-len(labels) // _legend_columns(labels))
+
+
+def _label(text: str) -> str:
     """Shorten a label; matplotlib leaves those that begin with an underscore out of legends."""
-    short = text if len(text) <= longest else text[: longest - 1] + "…"
+    short = text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
     return f" {short}" if short.startswith("_") else short

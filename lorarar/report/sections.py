@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lorarar.report.charts import (
@@ -119,12 +119,11 @@ def _latency(measurements: Sequence[Measurement]) -> list[Plot]:
 
 def _compared(measurements: Sequence[Measurement]) -> list[Group]:
     """What was measured in several places, a bar for each place."""
-    groups: dict[str, dict[str, Bar]] = {}
+    groups: dict[str, list[Bar]] = {}
     for each in measurements:
         for name, (bar,) in times(each.rows):
-            place = titled(each)
-            groups.setdefault(name, {})[place] = Bar(place, bar.low, bar.high, bar.value)
-    several = [(name, list(bars.values())) for name, bars in groups.items() if len(bars) > 1]
+            groups.setdefault(name, []).append(replace(bar, series=titled(each)))
+    several = [item for item in groups.items() if len({bar.series for bar in item[1]}) > 1]
     return several[:COMPARED]
 
 
