@@ -1,6 +1,8 @@
 """How long does a merge take? Every form of it in one interleaved run, on a base's true shapes.
 
 python benchmarks/merge_latency.py --backend onnxruntime
+python benchmarks/merge_latency.py --device emulated-aarch64 --backend executorch
+python benchmarks/merge_latency.py --device adb --backend executorch
 """
 
 import os
@@ -19,10 +21,23 @@ from threadpoolctl import threadpool_limits
 
 from lorarar.artefacts.formats import ENGINES, FORMAT_OF, FORMATS, Dtype, Engine
 from lorarar.artefacts.merger import INPUT_DTYPES
+from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
+from lorarar.benchmarks.devices.device import Choice
+from lorarar.benchmarks.devices.measuring import Pace
+from lorarar.benchmarks.devices.merging import FULL, measure_merges
+from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
-from lorarar.benchmarks.machine import describe, interleaved, measure_limits, peak_memory, spread
+from lorarar.benchmarks.machine import (
+    Limits,
+    describe,
+    interleaved,
+    measure_limits,
+    peak_memory,
+    spread,
+)
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
+from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora
 from lorarar.merge_files import merge_files
@@ -30,7 +45,6 @@ from lorarar.prepare import LEVELS, Level, prepare
 from lorarar.runtime import Merger, load_merger
 from lorarar.standin import BaseName, standin_lora, write_standins
 
-FULL: dict[Dtype, Level] = {"fp32": "full-fp32", "fp16": "full-fp16", "int8": "full-int8"}
 DENSE = "dense, as published"
 NOTES = [
     "dense: torch builds every dW of both LoRAs, then reads the predicted layers' columns through "
@@ -38,8 +52,16 @@ NOTES = [
     "down as arrays, on the first backend; file to file: two fp16 files in, one out, hashed and "
     "synced, by numpy.",
     "peak: most private memory above the inputs during one run (mapped files do not count).",
+    "runner: the C++ program of runtime/native in a process of its own; its peak is the process's.",
     "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values.",
 ]
+DEVICE_NOTES = [
+    "runner: the C++ program of runtime/native; coefficients from factored or prepared LoRAs, and "
+    "with the factors merged. error: largest difference from numpy's coefficients, by layer.",
+    "instructions: of one round under emulation, exact with one thread; emulator_ms is the "
+    "emulator's time and says nothing of a phone's.",
+]
+LIMITS = "gflop_per_second", "gigabytes_per_second"
 
 
 @dataclass(frozen=True)
@@ -90,18 +112,17 @@ def measure(
     )
     for work in works:
         seconds = spreads[work.name]["median_ms"] / 1e3
-        rate = (work.cost.gflop / seconds, work.cost.gigabytes / seconds) if work.cost else None
+        gflop, gigabytes = (work.cost.gflop, work.cost.gigabytes) if work.cost else (None, None)
         report.rows.append(
             {"name": work.name}
             | spreads[work.name]
             | {
                 "times_dense": spreads[DENSE]["median_ms"] / spreads[work.name]["median_ms"],
-                "gflop": work.cost.gflop if work.cost else None,
-                "gigabytes": work.cost.gigabytes if work.cost else None,
-                "share_of_matmul": rate[0] / limits.gflop_per_second if rate else None,
-                "share_of_memory": rate[1] / limits.gigabytes_per_second if rate else None,
-                "peak_megabytes": peaks[work.name],
+                "gflop": gflop,
+                "gigabytes": gigabytes,
             }
+            | _shares(gflop, gigabytes, seconds, limits)
+            | {"peak_megabytes": peaks[work.name]}
         )
     return report
 
@@ -181,6 +202,87 @@ def _materialised(lora: Lora) -> list[np.ndarray]:
     return [np.asarray(factor) for layer in lora.layers.values() for factor in layer[:2]]
 
 
+def add_runner_rows(report: Report, backends: list[Engine]) -> None:
+    """Add what the runner takes on this machine, or a note that says what it lacks."""
+    settings, limits = report.settings, Limits(**{key: report.machine[key] for key in LIMITS})
+    dense = next(row["median_ms"] for row in report.rows if row["name"] == DENSE)
+    for engine in (name for name in RUNNERS if name in backends):
+        try:
+            rows, report.device = measure_merges(
+                Choice("host", threads=settings["threads"]),
+                engine,
+                base=settings["base"],
+                rank=settings["rank"],
+                dtype=settings["dtype"],
+                rounds=settings["rounds"],
+                pace=Pace(cool_down=0, sustained=0),
+            )
+        except LorararError as error:
+            report.notes.append(f"the runner on {engine}: left out ({error})")
+            continue
+        for row in rows:
+            known = {key: row.get(key) for key in report.rows[0]}
+            report.rows.append(
+                known
+                | {
+                    "name": f"{row['name']}, {engine}",
+                    "times_dense": dense / row["median_ms"],
+                }
+                | _shares(row["gflop"], row["gigabytes"], row["median_ms"] / 1e3, limits)
+            )
+
+
+def _shares(
+    gflop: float | None, gigabytes: float | None, seconds: float, limits: Limits
+) -> dict[str, float | None]:
+    """What was done in this time, as shares of the machine's limits; None where none is counted."""
+    return {
+        "share_of_matmul": gflop and gflop / seconds / limits.gflop_per_second,
+        "share_of_memory": gigabytes and gigabytes / seconds / limits.gigabytes_per_second,
+    }
+
+
+def measure_elsewhere(
+    choice: Choice,
+    backends: list[Engine],
+    *,
+    base: str,
+    rank: int,
+    dtype: Dtype,
+    rounds: int,
+    pace: Pace,
+) -> Report:
+    """Measure the runner on a phone, or count what it does under emulation.
+
+    Raises LorararError for a backend that is not the runner's, and as of `measure_merges`.
+    """
+    report = Report(
+        benchmark="merge_latency",
+        machine=describe(),
+        settings={
+            "backend": " ".join(backends),
+            "base": base,
+            "rank": rank,
+            "threads": choice.threads,
+            "dtype": dtype,
+            "rounds": rounds,
+        },
+        notes=DEVICE_NOTES + NOTES[-1:],
+    )
+    for backend in backends:
+        rows, report.device = measure_merges(
+            choice,
+            runner_engine(backend),
+            base=base,
+            rank=rank,
+            dtype=dtype,
+            rounds=rounds,
+            pace=pace,
+        )
+        report.rows += [row | {"name": f"{row['name']}, {backend}"} for row in rows]
+    return report
+
+
 def main(
     backend: Annotated[
         list[str],  # typer knows no list of a Literal
@@ -189,26 +291,49 @@ def main(
             help=f"one of {', '.join(ENGINES)}; may be given several times",
         ),
     ],
-    base: BaseName = "sdxl",
+    device: Device = "host",
+    base: Annotated[
+        BaseName | None, typer.Option(help="default: sdxl, where emulated mini")
+    ] = None,
     rank: Annotated[int, typer.Option(min=1)] = 64,
-    threads: Annotated[int, typer.Option(min=1)] = os.cpu_count() or 1,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="default: all cores, on other devices 1")
+    ] = None,
     dtype: Annotated[Dtype, typer.Option(help="of the LoRAs and the artefact")] = "fp32",
     rounds: Annotated[int, typer.Option(min=1)] = 7,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    cores: Cores = None,
+    cool_down: CoolDown = 20.0,
+    sustained: Sustained = 60.0,
     ziplora_steps: Annotated[int, typer.Option(min=0, help="ZipLoRA steps to time")] = 0,
     ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 32,
 ) -> None:
-    """Time the dense form, the factored and prepared forms, and file to file, in one run."""
+    """Time the dense form, the factored and prepared forms, and file to file, in one run; on other
+    devices the runner's forms."""
+    backends = cast(list[Engine], backend)  # load_merger refuses others
     console = make_console()
-    report = measure(
-        cast(list[Engine], backend),  # load_merger refuses others
-        base=base,
-        rank=rank,
-        threads=threads,
-        dtype=dtype,
-        rounds=rounds,
-        console=console,
-    )
+    choice = choose(device, cores, threads or (os.cpu_count() or 1 if device == "host" else 1))
+    if choice.name == "host":
+        report = measure(
+            backends,
+            base=base or "sdxl",
+            rank=rank,
+            threads=choice.threads,
+            dtype=dtype,
+            rounds=rounds,
+            console=console,
+        )
+        add_runner_rows(report, backends)
+    else:
+        report = measure_elsewhere(
+            choice,
+            backends,
+            base=base or ("mini" if choice.name == "emulated-aarch64" else "sdxl"),
+            rank=rank,
+            dtype=dtype,
+            rounds=rounds,
+            pace=Pace(cool_down, sustained),
+        )
     if ziplora_steps:
         from lorarar.benchmarks.ziplora import add_ziplora
 

@@ -16,16 +16,22 @@ WIDTH = 140
 
 @dataclass(kw_only=True)
 class Report:
-    """What was measured where. rows: one dictionary per line of the table, all of one shape."""
+    """What was measured where.
+
+    rows: one dictionary per line of the table, all of one shape; device: what the runner ran on,
+    see `lorarar.benchmarks.devices`, empty where only Python was measured.
+    """
 
     benchmark: str
     machine: dict
     settings: dict
     rows: list[dict] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    device: dict = field(default_factory=dict)
 
     def to_json(self) -> dict:
-        return {"schema": SCHEMA, **vars(self)}
+        fields = {key: value for key, value in vars(self).items() if key != "device" or value}
+        return {"schema": SCHEMA, **fields}
 
 
 def make_console() -> Console:
@@ -50,7 +56,7 @@ def write_json(report: Report, path: Path) -> None:
 
 
 def show(report: Report, console: Console) -> None:
-    for about in (report.machine, report.settings):
+    for about in filter(None, (report.machine, report.device, report.settings)):
         console.print(", ".join(f"{key} {value}" for key, value in about.items()), highlight=False)
     table = Table(*(key.replace("_", " ") for key in report.rows[0]))
     for row in report.rows:
