@@ -30,6 +30,7 @@ WIDENS_FLOAT16 = platform.machine().lower() in ("aarch64", "arm64") or bool(
 )
 WIDE, HALF, BYTE = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8)
 LAYER_FIELDS = 7
+Side = tuple[np.ndarray, np.ndarray]  # values (hidden, in), scales (hidden, 1) float32
 
 
 def prepared_coefficients(
@@ -44,7 +45,6 @@ def prepared_coefficients(
     Raises LorararError if features are missing or misshapen, or if an m is not finite.
     """
     hidden = read_out.weight.shape[1]
-    ones, zeros = np.ones((hidden, 1), np.float32), np.zeros((hidden, 1), np.float32)
     rows_of_widths = {width: row for row, width in enumerate(read_out.input_biases)}
     biases = np.stack(list(read_out.input_biases.values()))
     weights = read_out.weight, -biases, biases @ read_out.weight.T + read_out.bias
@@ -52,19 +52,16 @@ def prepared_coefficients(
     layers = np.empty((len(names), LAYER_FIELDS), np.int64)
     rows_alike: dict[tuple[np.dtype, np.dtype], list[int]] = {}
     held, places, start = [], [], 0
+    ones = np.ones((hidden, 1), np.float32)
     for row, name in enumerate(names):
         out, columns = (content if name in content.layers else style).layers[name].shape
-        both = [
-            _readable(name, lora, (hidden, columns), ones) if name in lora.layers else None
-            for lora in (content, style)
-        ]
-        values, scales = zip(
-            *(side or (other[0], zeros) for side, other in zip(both, both[::-1], strict=True)),
-            strict=True,
+        both = (values_c, scales_c), (values_s, scales_s) = _sides(
+            name, content, style, (hidden, columns), ones
         )
-        _enter(layers, row, *values, *scales, columns, rows_of_widths[out], start)
+        width = rows_of_widths[out]
+        _enter(layers, row, values_c, values_s, scales_c, scales_s, columns, width, start)
         held.append(both)  # `layers` has addresses only
-        rows_alike.setdefault((values[0].dtype, values[1].dtype), []).append(row)
+        rows_alike.setdefault((values_c.dtype, values_s.dtype), []).append(row)
         places.append((start, columns))
         start += 2 * columns
     m = np.empty(start, np.float32)
@@ -85,9 +82,19 @@ def prepared_coefficients(
     return found
 
 
-def _readable(
-    name: str, lora: Lora, shape: tuple[int, int], ones: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _sides(
+    name: str, content: Lora, style: Lora, shape: tuple[int, int], ones: np.ndarray
+) -> tuple[Side, Side]:
+    """A layer's values and scales of both LoRAs; one that lacks it has the other's, times 0."""
+    there = [_readable(name, lora, shape, ones) for lora in (content, style) if name in lora.layers]
+    if len(there) == 2:
+        return there[0], there[1]
+    ((values, scales),) = there
+    absent = values, np.zeros_like(scales)
+    return (there[0], absent) if name in content.layers else (absent, there[0])
+
+
+def _readable(name: str, lora: Lora, shape: tuple[int, int], ones: np.ndarray) -> Side:
     """A layer's values and scales as `_merge` reads them."""
     values, scales = kept_feature(name, lora)
     if scales is None:
@@ -111,14 +118,17 @@ def _plain(array: np.ndarray) -> np.ndarray:
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function as machine code that runs without the interpreter's lock."""
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return njit(cache=True, **options)(function)
     except RuntimeError:  # neither this folder nor the user's cache can be written to
         return njit(**options)(function)
 
 
-@intrinsic
+instruction: Any = intrinsic  # whose calls have an argument less than its definition
+
+
+@instruction
 def _pointer(context: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
@@ -126,7 +136,7 @@ def _pointer(context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-@intrinsic
+@instruction
 def _wide(context: Any, value: Any) -> Any:
     """float32 of a float32, an int8 or a float16's bits."""
 
