@@ -1,5 +1,5 @@
 """One page of many measurements: `lorarar report` (docs/report.md).
 
 `read` checks the benchmarks' JSON, `sections` picks what belongs together and what is drawn of it,
-`plots` draws, `page` writes.
+`drawing` draws it, `page` writes.
 """

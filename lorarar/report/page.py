@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from lorarar.errors import LorararError
 from lorarar.files import LISTING, refuse_existing, write_atomically, write_folder_atomically
-from lorarar.report.plots import Plot, describe, draw
+from lorarar.report.drawing import draw
+from lorarar.report.plots import Plot, describe
 from lorarar.report.read import Measurement, Row, read_measurements
 from lorarar.report.sections import CLAIM, Section, sections_of
 from lorarar.report.svg import to_png, to_svg

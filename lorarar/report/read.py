@@ -9,7 +9,7 @@ from typing import Any
 from lorarar.errors import LorararError, printable
 
 SCHEMA = "lorarar.benchmark.1"
-LARGEST = 1e300  # beyond it there is nothing to draw, and integers that no float holds
+LARGEST = 1e18  # no time, count or size is beyond; what is below its inverse is drawn as 0
 Value = str | int | float | None
 Row = Mapping[str, Value]
 
@@ -37,9 +37,11 @@ class Measurement:
 
 
 def number(row: Row, key: str) -> float | None:
-    """Return a row's number, None where it has none, or text."""
+    """Return a row's number for a plot, None where it has none, or text."""
     value = row.get(key)
-    return float(value) if isinstance(value, int | float) else None
+    if not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) > 1 / LARGEST else 0.0
 
 
 def read_measurements(paths: Iterable[Path]) -> list[Measurement]:
@@ -125,7 +127,7 @@ def _row(found: Any, where: str, path: Path) -> Row:
         # A bool is an int to Python, and NaN is below nothing.
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not (is_number and abs(value) < LARGEST):
-            raise _wrong(path, f"{where}: '{key}' is no text, finite number or null")
+            raise _wrong(path, f"{where}: '{key}' is no text, null or number below {LARGEST:g}")
     return {
         printable(key): printable(value) if isinstance(value, str) else value
         for key, value in found.items()

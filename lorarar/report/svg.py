@@ -5,7 +5,7 @@ from html import escape
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from lorarar.report.plots import INK, LINE, QUIET, SERIES, styled
+from lorarar.report.drawing import INK, LINE, QUIET, SERIES, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,7 @@ def to_svg(figure: "Figure", title: str, prefix: str) -> str:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     file = BytesIO()
-    with styled(**{"svg.hashsalt": prefix}):
+    with styled(salt=prefix):
         FigureCanvasSVG(figure).print_svg(file)
     text = file.getvalue().decode()
     text = text[text.index("<svg") :]
