@@ -128,15 +128,18 @@ class LoraReader {
   // alpha / rank, from the layer's own alpha or from PEFT's configuration, 1 without either.
   double scale_of(const std::string& name, const Tensor* own, int64_t rank) const {
     if (own != nullptr) {
-      const bool is_float = own->dtype == Dtype::f32 || own->dtype == Dtype::f16 ||
-                            own->dtype == Dtype::bf16;
-      const bool is_one = is_float && own->count() == 1;
-      const Tensor wide = is_one ? as_dtype(*own, Dtype::f32) : Tensor{};
-      if (!is_one || !std::isfinite(*wide.as<float>())) {
-        refuse("layer '" + name + "' has an alpha that is no single finite number; write the "
-               "right one into the file");
+      const Dtype dtype = own->dtype;
+      const bool is_float = dtype == Dtype::f32 || dtype == Dtype::f16 || dtype == Dtype::bf16;
+      if (!is_float || own->count() != 1) {
+        refuse_kind("layer '" + name + "' has an alpha that is no single F32, F16 or BF16");
       }
-      return double{*wide.as<float>()} / static_cast<double>(rank);
+      const Tensor wide = as_dtype(*own, Dtype::f32);
+      const double alpha = *wide.as<float>();
+      if (!std::isfinite(alpha)) {
+        refuse("layer '" + name + "' has an alpha that is no finite number; write the right one "
+               "into the file");
+      }
+      return alpha / static_cast<double>(rank);
     }
     const size_t dot = name.find('.');
     const auto config = configs_.find(name.substr(0, dot));

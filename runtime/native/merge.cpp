@@ -38,11 +38,11 @@ Report run_merge(const Arguments& arguments) {
   if (!only.empty() && only != "coefficients" && only != "merge") {
     throw Refusal("--only " + only + ": unknown; use coefficients or merge");
   }
+  const Lora content = read_lora(arguments.places[1]), style = read_lora(arguments.places[2]);
   Report report;
   const Stopwatch watch;
   const Merger merger = Merger::open(arguments.places[0], arguments.threads);
   report.load_ms = watch.ms();
-  const Lora content = read_lora(arguments.places[1]), style = read_lora(arguments.places[2]);
 
   Coefficients m;
   if (only != "merge") {
