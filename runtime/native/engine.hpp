@@ -36,7 +36,7 @@ class Program {
   std::shared_ptr<State> state_;
 };
 
-extern const char* const ENGINE;   // "executorch 1.5.1"
-extern const char* const SUFFIX;   // ".pte": how this engine's files end
+extern const char* const ENGINE;         // "executorch 1.5.1"
+extern const char* const ENGINE_FORMAT;  // "executorch" or "onnx": of a folder exported for it
 
 }  // namespace lorarar

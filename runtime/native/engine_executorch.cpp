@@ -29,7 +29,7 @@ using et::extension::threadpool::NoThreadPoolGuard;
 using et::runtime::EValue;
 
 const char* const ENGINE = "executorch " ENGINE_VERSION;
-const char* const SUFFIX = ".pte";
+const char* const ENGINE_FORMAT = "executorch";
 
 struct Program::State {
   std::string path;

@@ -78,7 +78,7 @@ Pipeline Pipeline::open(const std::string& folder, int threads) {
   pipeline.threads_ = threads;
   pipeline.exported_ = read_exported(folder);
   const Exported& exported = pipeline.exported_;
-  if (SUFFIX != "." + exported.engine && exported.engine + SUFFIX != "executorch.pte") {
+  if (exported.engine != ENGINE_FORMAT) {
     throw Refusal(folder + ": was exported for " + exported.engine + ", but this runner has " +
                   ENGINE + "; use the runner built with the other engine, or export it for this");
   }
