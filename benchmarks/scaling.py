@@ -175,8 +175,8 @@ def measure(backend: Engine, *, threads: int, rounds: int, console: Console) -> 
         report.machine |= {key: round(value, 1) for key, value in limits.items()}
 
         def opened(hypernet: Hypernet) -> Merger:
-            path = Path(folder, f"{hypernet.fingerprint}.safetensors")
-            save_hypernet(hypernet, path, force=True)
+            path = Path(tempfile.mkdtemp(dir=folder), "hypernet.safetensors")
+            save_hypernet(hypernet, path)
             return open_merger(backend, hypernet, path, dtype="fp16", threads=threads)
 
         for axis in AXES:
