@@ -118,7 +118,7 @@ def page(files, tmp_path_factory):
             notes=[HOSTILE, f"claim: {HOSTILE}: supported ({HOSTILE})"],
             settings={HOSTILE: HOSTILE},
             machine=MACHINE | LIMITS | {"cpu": HOSTILE},
-            device={"model": HOSTILE},
+            device={"kind": HOSTILE, "model": HOSTILE},
         )
         for benchmark, rows in ROWS.items()
         if benchmark in ("headline", "merge_latency", "scaling")
@@ -173,14 +173,19 @@ def test_what_is_projected_is_named_so_and_drawn_hollow_and_dashed(files):
     assert len(kinds) == 4  # bars and roofs, measured and projected
 
 
-def test_the_same_work_in_several_places_stands_side_by_side(tmp_path):
+def test_a_phone_stands_beside_the_machine_but_not_below_its_roof(tmp_path):
+    warm = [row | {"name": f"{row['name']}, warm"} for row in ROWS["merge_latency"]]
+    device = {"kind": "adb", "model": "Pixel 9", "soc": "Tensor G4"}
     host = written(tmp_path, "host", "merge_latency")
-    phone = written(tmp_path, "phone", "merge_latency", device={"kind": "adb", "model": "Pixel 9"})
-    latency = sections_of(read_measurements([host, phone]))[0]
-    (plot,) = [plot for plot in latency.plots if plot.title == "The same merge in several places"]
-    label, bars = plot.groups[0]
-    assert label == "factored, numpy"
+    phone = written(tmp_path, "phone", "merge_latency", rows=warm, device=device)
+    latency, roofline = sections_of(read_measurements([host, phone]))
+    (plot,) = [plot for plot in latency.plots if plot.title == "The same in several places"]
+    name, bars = plot.groups[0]
+    assert name == "factored, numpy"
     assert [bar.series for bar in bars] == ["fp32, EPYC, 2 cores", "fp32, Pixel 9"]
+    assert [plot.title for plot in roofline.plots] == ["merge_latency, fp32, EPYC, 2 cores"]
+    write_report([host, phone], tmp_path / "o.html")
+    assert "<span>host cpu <b>EPYC</b></span>" in (tmp_path / "o.html").read_text()
 
 
 def test_rows_may_lack_every_column_but_their_name(tmp_path):

@@ -8,7 +8,7 @@ from lorarar.report.plots import Bar, BarPlot, Curve, Group, LinePlot, Plot, Sca
 from lorarar.report.read import Measurement, Row, number
 from lorarar.report.words import heading, unit_of
 
-ENGINES = "numpy", "onnxruntime", "executorch", "torch", "coreml", "openvino", "runner"
+ENGINES = "runner", "numpy", "onnxruntime", "executorch", "torch", "coreml", "openvino"
 PROJECTED = "projected: "  # how the name of a place begins where nobody measured
 TELLING = "kind", "bits", "dtype", "threads"  # columns that tell rows of one name apart
 
@@ -59,7 +59,7 @@ def ranged(row: Row, value: str, low: str, high: str, series: str = "") -> Bar |
 
 
 def engine_of(name: str) -> str:
-    """Find the engine that a row's name ends with; "no engine" if it names none."""
+    """Find the engine in a row's name, the runner before what it runs; "no engine" if none is."""
     parts = re.split(r"[ ,]+", name)
     return next((engine for engine in ENGINES if engine in parts), "no engine")
 

@@ -141,7 +141,10 @@ def _measurement(measurement: Measurement) -> Iterator[str]:
     yield f'<p class="facts"><span>file <b>{escape(measurement.source)}</b></span>'
     if measurement.benchmark in SCRIPTS:
         yield f" <span>by <b>python benchmarks/{name}.py</b></span>"
-    yield "".join(map(_facts, (measurement.settings, measurement.machine, measurement.device)))
+    machine = measurement.machine
+    if measurement.is_elsewhere:
+        machine = {f"host_{key}": value for key, value in machine.items()}
+    yield "".join(map(_facts, (measurement.settings, measurement.device, machine)))
     yield "</p>\n"
     table = "".join(_table(measurement))
     if len(measurement.rows) > LONG:

@@ -27,11 +27,15 @@ class Measurement:
     device: Row = field(default_factory=dict)
 
     @property
+    def is_elsewhere(self) -> bool:
+        """Whether a device was measured that is not the machine itself."""
+        return self.device.get("kind", "host") != "host"
+
+    @property
     def place(self) -> str:
-        """Name the device or, if there is none but this machine, its processor."""
-        model = self.device.get("model") or self.device.get("kind")
-        if model and model != "host":
-            return str(model)
+        """Name the device or, if it is the machine itself, its processor."""
+        if self.is_elsewhere:
+            return str(self.device.get("model") or self.device["kind"])
         cores = self.machine["cores"]
         return f"{self.machine['cpu']}, {cores} core{'' if cores == 1 else 's'}"
 

@@ -16,6 +16,8 @@ def roofline(measurements: Sequence[Measurement]) -> list[Plot]:
 
 def _measured(measurements: Sequence[Measurement]) -> Iterator[LinePlot]:
     for each in measurements:
+        if each.is_elsewhere:
+            continue  # the limits are those of the machine that drove the device
         points = [(told_apart(row), point) for row in each.rows if (point := _point(row))]
         arithmetic = number(each.machine, "gflop_per_second")
         memory = number(each.machine, "gigabytes_per_second")

@@ -24,6 +24,7 @@ from lorarar.report.words import heading
 
 CLAIM = re.compile(r"claim: (.+?) ?: (supported|not supported)(?: \((.+)\))?")
 COMPARED = 12  # works between places, at most
+WARM = ", warm"  # of a phone, before its heat slows it down
 
 
 class Claim(NamedTuple):
@@ -108,13 +109,15 @@ def _latency(measurements: Sequence[Measurement]) -> list[Plot]:
             plots.append(BarPlot(f"Merging a pair, {titled(each)}", "ms", times(each.rows)))
         else:
             plots += [
+                BarPlot(f"Drawing, {each.place}", "ms", times(each.rows)),
                 column_plot(each, "A step", "step", "ms"),
+                column_plot(each, "A picture", "picture", "ms"),
                 column_plot(each, "Another LoRA or pair put in", ("swap", "pair"), "ms"),
                 column_plot(each, "Loading, and the first step", ("load", "first"), "ms"),
                 column_plot(each, "Most memory held", "peak", "mb"),
             ]
         plots.append(instructions(each.rows, each.place))
-    return [*plots, BarPlot("The same merge in several places", "ms", _compared(measurements))]
+    return [*plots, BarPlot("The same in several places", "ms", _compared(measurements))]
 
 
 def _compared(measurements: Sequence[Measurement]) -> list[Group]:
@@ -122,6 +125,7 @@ def _compared(measurements: Sequence[Measurement]) -> list[Group]:
     groups: dict[str, list[Bar]] = {}
     for each in measurements:
         for name, (bar,) in times(each.rows):
+            name = name.removesuffix(WARM)
             groups.setdefault(name, []).append(replace(bar, series=titled(each)))
     several = [item for item in groups.items() if len({bar.series for bar in item[1]}) > 1]
     return several[:COMPARED]
