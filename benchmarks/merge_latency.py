@@ -23,7 +23,7 @@ from lorarar.artefacts.formats import ENGINES, FORMAT_OF, FORMATS, Dtype, Engine
 from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
 from lorarar.benchmarks.devices.device import Choice
-from lorarar.benchmarks.devices.measuring import Pace
+from lorarar.benchmarks.devices.measuring import COUNTED, Pace
 from lorarar.benchmarks.devices.merging import FULL, measure_merges
 from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
@@ -58,8 +58,7 @@ NOTES = [
 DEVICE_NOTES = [
     "runner: the C++ program of runtime/native; coefficients from factored or prepared LoRAs, and "
     "with the factors merged. error: largest difference from numpy's coefficients, by layer.",
-    "instructions: of one round under emulation, exact with one thread; emulator_ms is the "
-    "emulator's time and says nothing of a phone's.",
+    COUNTED,
 ]
 LIMITS = "gflop_per_second", "gigabytes_per_second"
 

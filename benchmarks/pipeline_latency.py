@@ -1,12 +1,14 @@
 """Loading, steps, and swapping LoRAs: what was exported beside torch and optimum.
 
 python benchmarks/pipeline_latency.py
+python benchmarks/pipeline_latency.py --device emulated-aarch64 --backend executorch
+python benchmarks/pipeline_latency.py --device adb --backend executorch
 """
 
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,14 +20,21 @@ import typer
 
 from lorarar.artefacts.formats import FORMATS, FormatName
 from lorarar.artefacts.pipeline import read_manifest
+from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
+from lorarar.benchmarks.devices.device import Choice
+from lorarar.benchmarks.devices.drawing import measure_drawing
+from lorarar.benchmarks.devices.measuring import COUNTED, Pace
+from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.embedded import HYPERNET, LORAS, NAME
+from lorarar.errors import LorararError
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import load_lora
 from lorarar.methods import merge
-from lorarar.parallel import cores
+from lorarar.parallel import cores as all_cores
+from lorarar.runtime.native.build import Engine as RunnerEngine
 from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
@@ -36,7 +45,7 @@ EXPORTS: dict[FormatName, tuple[str, ...]] = {
 }
 SWAPS = 9
 STEPS = "first_step_ms", "step_ms", "step_with_lora_ms"
-COLUMNS = "name", "load_ms", *STEPS, "swap_ms", "pair_ms", "peak_mb"
+COLUMNS = "name", "load_ms", *STEPS, "swap_ms", "pair_ms", "picture_ms", "peak_mb"
 NOTES = [
     "load: from imported packages to a usable pipeline; first step: from the prompt to the first "
     "step's end; step: median, with guidance; peak: the process's most memory.",
@@ -44,6 +53,13 @@ NOTES = [
     "pair: two LoRA files merged by the hypernetwork and swapped in. Each file is in the page "
     "cache, none is kept from an earlier swap.",
     "openvino: the UNet alone, if it is installed (pip install openvino).",
+    "runner: the C++ program of runtime/native; step with a pair, and picture: all steps with it.",
+]
+DEVICE_NOTES = [
+    "runner: the C++ program of runtime/native. step: with guidance; swap: two LoRA files merged "
+    "and put into the UNet; picture: with the pair, its error the latents' largest difference from "
+    "Python's on this machine, by the largest.",
+    COUNTED,
 ]
 
 
@@ -203,10 +219,40 @@ def row_of(name: str, work: Callable[..., dict], *arguments: Any) -> dict[str, A
     return dict.fromkeys(COLUMNS) | {"name": name, "peak_mb": peak} | row
 
 
-def export_all(parent: Path) -> dict[str, Path]:
-    """Export the embedded model in every form that is compared."""
+def runner_row(name: str, folder: Path, setting: Setting) -> dict[str, Any]:
+    """The runner on an exported folder, on this machine.
+
+    Raises LorararError if there is no compiler, or none of its engine's libraries.
+    """
+    found, _ = measure_drawing(
+        Choice("host", threads=setting.threads),
+        folder,
+        PAIR,
+        PROMPT,
+        steps=setting.steps,
+        rounds=setting.steps,
+        pace=Pace(cool_down=0, sustained=0),
+    )
+    rows = {row["name"]: row for row in found}
+    picture = rows.pop(f"runner, picture of {setting.steps} steps")
+    return dict.fromkeys(COLUMNS) | {
+        "name": f"runner, {name}",
+        "load_ms": picture["load_ms"],
+        "step_ms": rows["runner, step"]["median_ms"],
+        "step_with_lora_ms": rows["runner, step with pair"]["median_ms"],
+        "pair_ms": rows["runner, swap"]["median_ms"],
+        "picture_ms": picture["median_ms"],
+        "peak_mb": picture["peak_megabytes"],
+    }
+
+
+def export_all(parent: Path, backends: Sequence[RunnerEngine]) -> dict[str, Path]:
+    """Export the embedded model in every form of these engines that is compared."""
     folders = {}
-    for form, quantize in ((form, each) for form, widths in EXPORTS.items() for each in widths):
+    wanted = [
+        (form, widths) for form, widths in EXPORTS.items() if FORMATS[form].engine in backends
+    ]
+    for form, quantize in ((form, each) for form, widths in wanted for each in widths):
         folder = parent / f"{form}-{quantize}"
         script = Path(__file__).parents[1] / "export" / f"to_{form}.py"
         arguments = ["--model", NAME, "--quantize", quantize, "-o", str(folder)]
@@ -224,36 +270,87 @@ def merged_files(folder: Path) -> tuple[Path, Path]:
     return files
 
 
+def measure_here(
+    setting: Setting, folders: dict[str, Path]
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Rows of every engine, each in a process of its own, and notes of what is left out."""
+    rows, notes = [row_of("torch, diffusers and peft", torch_and_peft, setting)], []
+    rows += [row_of(name, exported, setting, path) for name, path in folders.items()]
+    for quantize in ("none", "int8"):
+        path = folders.get(f"onnxruntime, {quantize}")
+        if path:
+            rows.append(row_of(f"optimum, {quantize}", optimum, setting, path))
+        if path and find_spec("openvino"):
+            rows.append(row_of(f"openvino, {quantize}", openvino, setting, path))
+    for name, path in folders.items():
+        try:
+            rows.append(runner_row(name, path, setting))
+        except LorararError as error:
+            notes.append(f"the runner on {name}: left out ({error})")
+    return rows, notes
+
+
 def main(
-    steps: Annotated[int, typer.Option(min=3)] = 20,
-    threads: Annotated[int, typer.Option(min=1)] = cores(),
+    backend: Annotated[
+        list[str],  # typer knows no list of a Literal
+        typer.Option(
+            default_factory=lambda: list(RUNNERS),
+            help=f"{' or '.join(RUNNERS)}; may be given several times, default: both",
+        ),
+    ],
+    device: Device = "host",
+    steps: Annotated[
+        int | None, typer.Option(min=3, help="of a picture; default: 20, where emulated 3")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="default: all cores, on other devices 1")
+    ] = None,
     exports: Annotated[
         Path | None, typer.Option(help="folder of exports that is kept and used again")
     ] = None,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
+    cores: Cores = None,
+    cool_down: CoolDown = 20.0,
+    sustained: Sustained = 60.0,
 ) -> None:
-    """Measure the embedded model in every engine, each in a process of its own, in one run."""
+    """Measure the embedded model in every engine, each in a process of its own, in one run; on
+    other devices by the runner."""
+    engines = [runner_engine(name) for name in backend]
+    choice = choose(device, cores, threads or (all_cores() if device == "host" else 1))
+    is_emulated = choice.name == "emulated-aarch64"
+    steps = steps or (3 if is_emulated else 20)
+    report = Report(
+        benchmark="pipeline_latency",
+        machine=describe(),
+        settings={
+            "steps": steps,
+            "threads": choice.threads,
+            "model": "embedded",
+            "dtype": "float32",
+        },
+    )
     with tempfile.TemporaryDirectory() as name:
         parent = exports or Path(name)
         parent.mkdir(exist_ok=True)
-        setting = Setting(steps, threads, merged_files(Path(name)))
-        folders = export_all(parent)
-        rows = [row_of("torch, diffusers and peft", torch_and_peft, setting)]
-        rows += [row_of(name, exported, setting, path) for name, path in folders.items()]
-        for quantize in ("none", "int8"):
-            path = folders[f"onnxruntime, {quantize}"]
-            rows.append(row_of(f"optimum, {quantize}", optimum, setting, path))
-            if find_spec("openvino"):
-                rows.append(row_of(f"openvino, {quantize}", openvino, setting, path))
-    about = {
-        "steps": steps,
-        "threads": threads,
-        "model": "embedded",
-        "dtype": "float32",
-    }
-    report = Report(
-        benchmark="pipeline_latency", machine=describe(), settings=about, rows=rows, notes=NOTES
-    )
+        folders = export_all(parent, engines)
+        if choice.name == "host":
+            setting = Setting(steps, choice.threads, merged_files(Path(name)))
+            report.rows, left_out = measure_here(setting, folders)
+            report.notes = NOTES + left_out
+        else:
+            report.notes = DEVICE_NOTES
+            pace = Pace(cool_down, sustained)
+            for label, folder in folders.items():
+                rows, report.device = measure_drawing(
+                    choice,
+                    folder,
+                    PAIR,
+                    PROMPT,
+                    steps=steps,
+                    rounds=1 if is_emulated else steps,
+                    pace=pace,
+                )
+                report.rows += [row | {"name": f"{row['name']}, {label}"} for row in rows]
     publish(report, make_console(), json)
 
 

@@ -151,8 +151,7 @@ def _adb(serial: str, *words: str) -> str:
     done = _run_adb(serial, *words)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "nothing").splitlines()
-        # A refusal's first line tells it, a copy's last: progress is before it.
-        line = said[-1] if words[0] in ("push", "pull") else said[0]
+        line = next((line for line in said if "error" in line), said[0])  # amid a copy's progress
         line = re.sub(r"^(adb: )?error: ", "", line)
         remedy = next((do for word, do in REMEDIES.items() if word in line), "see `adb devices`")
         raise LorararError(f"adb{':' if serial else ''}{serial}: {line}; {remedy}")

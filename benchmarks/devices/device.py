@@ -16,7 +16,12 @@ from lorarar.runtime.native.build import Target
 DeviceName = Literal["host", "emulated-aarch64", "adb"]
 Facts = dict[str, str | float | None]
 REFUSED, OTHER_OUTPUT = 2, 1  # the runner's exit codes, see docs/native.md
-KILLED = {137: "killed, perhaps for its memory", 139: "crashed", 134: "aborted", 135: "crashed"}
+KILLED = {
+    134: "aborted",
+    135: "crashed",
+    137: "was killed, perhaps for its memory",
+    139: "crashed",
+}
 OUTPUT = "out.safetensors"  # what the runner is told to write, in a bundle
 
 
@@ -93,7 +98,7 @@ def read_answer(status: int, printed: str, said: str, where: str) -> dict[str, A
         raise LorararError(said.strip().splitlines()[-1].removeprefix("error: "))
     code = 128 - status if status < 0 else status
     if code in KILLED:
-        raise LorararError(f"{where}: the runner was {KILLED[code]}; try a smaller base or rank")
+        raise LorararError(f"{where}: the runner {KILLED[code]}; try a smaller base or rank")
     if status not in (0, OTHER_OUTPUT):
         last = (said.strip() or "nothing").splitlines()[-1]
         raise LorararError(f"{where}: the runner ended with status {status}, saying: {last}")

@@ -7,6 +7,10 @@ from typing import Any
 
 from lorarar.benchmarks.devices.device import Device, DeviceName, Facts, Place, Run
 
+COUNTED = (
+    "instructions: of one round under emulation, exact with one thread; emulator_ms is the "
+    "emulator's time and says nothing of a phone's."
+)
 Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 
@@ -60,4 +64,4 @@ def times_of(row: Row, name: str, run: Run) -> Row:
     if "instructions" in row:
         counted = {"instructions": row["instructions"], "emulator_ms": row["median_ms"]}
         return {"name": name, "rounds": row["rounds"]} | counted | peak
-    return row | {"name": name} | peak
+    return {"name": name, "load_ms": run.report["load_ms"]} | row | {"name": name} | peak
