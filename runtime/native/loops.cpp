@@ -111,6 +111,9 @@ struct I8 {
 #elif defined(__AVX2__)
     const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(at));
     return reinterpret_cast<Floats>(_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+#elif defined(__ARM_NEON)
+    const int16x8_t shorts = vmovl_s8(vcreate_s8(load_as<uint32_t>(at)));
+    return reinterpret_cast<Floats>(vcvtq_f32_s32(vmovl_s16(vget_low_s16(shorts))));
 #else
     return __builtin_convertvector(__builtin_convertvector(load_as<Bytes>(at), Ints), Floats);
 #endif
