@@ -100,6 +100,7 @@ class LoraReader {
 
   Layer read_layer(const std::string& name, const Parts& parts) const {
     const Tensor *up = parts.find(Part::up), *down = parts.find(Part::down);
+    if (up == nullptr && down == nullptr) refuse_kind("layer '" + name + "' has no factors");
     if (up == nullptr || down == nullptr) {
       refuse("layer '" + name + "' has no " + (up ? "down factor (lora_A)" : "up factor (lora_B)") +
              "; get the file again");
