@@ -7,9 +7,9 @@ Importing this takes numba 0.2 s. Compiling takes about a second, once per machi
 """
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from llvmlite import binding, ir
@@ -30,6 +30,7 @@ WIDENS_FLOAT16 = platform.machine().lower() in ("aarch64", "arm64") or bool(
 )
 WIDE, HALF, BYTE = np.dtype(np.float32), np.dtype(np.float16), np.dtype(np.int8)
 LAYER_FIELDS = 7
+BATCH = 20  # layers in a call
 Side = tuple[np.ndarray, np.ndarray]  # values (hidden, in), scales (hidden, 1) float32
 
 
@@ -44,42 +45,63 @@ def prepared_coefficients(
 
     Raises LorararError if features are missing or misshapen, or if an m is not finite.
     """
-    hidden = read_out.weight.shape[1]
-    rows_of_widths = {width: row for row, width in enumerate(read_out.input_biases)}
     biases = np.stack(list(read_out.input_biases.values()))
     weights = read_out.weight, -biases, biases @ read_out.weight.T + read_out.bias
-
-    layers = np.empty((len(names), LAYER_FIELDS), np.int64)
-    rows_alike: dict[tuple[np.dtype, np.dtype], list[int]] = {}
-    held, places, start = [], [], 0
-    ones = np.ones((hidden, 1), np.float32)
-    for row, name in enumerate(names):
-        out, columns = (content if name in content.layers else style).layers[name].shape
-        both = (values_c, scales_c), (values_s, scales_s) = _sides(
-            name, content, style, (hidden, columns), ones
-        )
-        width = rows_of_widths[out]
-        _enter(layers, row, values_c, values_s, scales_c, scales_s, columns, width, start)
-        held.append(both)  # `layers` has addresses only
-        rows_alike.setdefault((values_c.dtype, values_s.dtype), []).append(row)
-        places.append((start, columns))
-        start += 2 * columns
-    m = np.empty(start, np.float32)
-    shares = [
-        (layers[rows[first::threads]], *(np.empty(0, dtype) for dtype in dtypes))
-        for dtypes, rows in rows_alike.items()
-        for first in range(threads)
-    ]
-    with ThreadPoolExecutor(threads) as pool:
-        all_finite = all(list(pool.map(lambda share: _merge(*share, *weights, m), shares)))
-    found = {
-        name: m[start : start + 2 * columns].reshape(2, columns)
-        for name, (start, columns) in zip(names, places, strict=True)
-    }
+    found: Coefficients = {}
+    batches, running = [], []
+    with ThreadPoolExecutor(threads) as pool:  # batches are merged while the next are laid out
+        for first in range(0, len(names), BATCH):
+            batch = _lay_out(names[first : first + BATCH], content, style, read_out)
+            batches.append(batch)
+            found |= batch.found
+            running += [
+                pool.submit(_merge, batch.layers[rows], *examples, *weights, batch.m)
+                for examples, rows in batch.rows_alike()
+            ]
+        all_finite = all(task.result() for task in running)
     if not all_finite:
-        for name, each in found.items():
-            refuse_bad_weights(each, name, content, style)
+        for name, m in found.items():
+            refuse_bad_weights(m, name, content, style)
     return found
+
+
+class _Batch(NamedTuple):
+    """Layers to be merged.
+
+    layers: a row for each, see `_enter`; sides: what its addresses lead to; m: of all layers, flat;
+    found: views of it by name.
+    """
+
+    layers: np.ndarray
+    sides: list[tuple[Side, Side]]
+    m: np.ndarray
+    found: Coefficients
+
+    def rows_alike(self) -> Iterator[tuple[tuple[np.ndarray, np.ndarray], list[int]]]:
+        """Yield an empty array of either LoRA's dtype, and the rows of the layers that have it."""
+        rows: dict[tuple[np.dtype, np.dtype], list[int]] = {}
+        for row, ((one, _), (other, _)) in enumerate(self.sides):
+            rows.setdefault((one.dtype, other.dtype), []).append(row)
+        for (one_dtype, other_dtype), alike in rows.items():
+            yield (np.empty(0, one_dtype), np.empty(0, other_dtype)), alike
+
+
+def _lay_out(names: Sequence[str], content: Lora, style: Lora, read_out: ReadOut) -> _Batch:
+    hidden, widths = read_out.weight.shape[1], list(read_out.input_biases)
+    ones = np.ones((hidden, 1), np.float32)
+    shapes = [(content if name in content.layers else style).layers[name].shape for name in names]
+    m = np.empty(2 * sum(columns for _, columns in shapes), np.float32)
+    batch = _Batch(np.empty((len(names), LAYER_FIELDS), np.int64), [], m, {})
+    start = 0
+    for row, (name, (out, columns)) in enumerate(zip(names, shapes, strict=True)):
+        sides = _sides(name, content, style, (hidden, columns), ones)
+        (one, one_scales), (other, other_scales) = sides
+        width = widths.index(out)
+        _enter(batch.layers, row, one, other, one_scales, other_scales, columns, width, start)
+        batch.sides.append(sides)
+        batch.found[name] = m[start : start + 2 * columns].reshape(2, columns)
+        start += 2 * columns
+    return batch
 
 
 def _sides(
