@@ -109,7 +109,9 @@ def page(files, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     hostile = [
         written(
-            *(folder, f"hostile-{benchmark}", benchmark),
+            folder,
+            f"hostile-{benchmark}",
+            benchmark,
             rows=[
                 {key: HOSTILE if isinstance(value, str) else value for key, value in row.items()}
                 | {HOSTILE: HOSTILE}

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorarar.errors import LorararError
@@ -26,6 +27,7 @@ SERIES = (
     "#8a6d00",
     "#5b6470",
 )
+DASHES = 0, (2.5, 1.5)  # of what is projected
 MARKERS = "osD^vPX"  # one fewer than colours, so that both repeat late
 WIDTH = 360  # points, about as many as a phone has: text keeps its size there
 SIDE, BAR, LABEL, GAP, AXIS, KEY, PLOT = 16, 12, 16, 8, 38, 18, 240  # points
@@ -79,7 +81,7 @@ def _bars(plot: BarPlot) -> "Figure":
     from matplotlib.figure import Figure
 
     series = list(dict.fromkeys(bar.series for _, bars in plot.groups for bar in bars))
-    colours = {name: SERIES[index % len(SERIES)] for index, name in enumerate(series)}
+    colours = dict(zip(series, cycle(SERIES), strict=False))
     key = KEY * _legend_rows(series) if len(series) > 1 else 0
     body = sum(LABEL + BAR * len(bars) + GAP for _, bars in plot.groups)
     height = key + body + AXIS
@@ -97,7 +99,8 @@ def _bars(plot: BarPlot) -> "Figure":
     top = 0
     for label, bars in plot.groups:
         axes.text(
-            *(0, top + LABEL - 3),
+            0,
+            top + LABEL - 3,
             _label(label),
             transform=axes.get_yaxis_transform(),
             bbox={"facecolor": "none", "edgecolor": "none", "pad": 0},
@@ -127,12 +130,8 @@ def _set_values(axes: "Axes", bars: Sequence[Bar]) -> float:
 def _bar(axes: "Axes", y: float, bar: Bar, start: float, colour: str) -> None:
     if bar.projected:
         width = max(bar.high - bar.low, bar.high * 0.01)
-        axes.barh(
-            *(y, width, BAR - 3, bar.low),
-            facecolor="none",
-            edgecolor=colour,
-            linestyle=(0, (2.5, 1.5)),
-        )
+        frame = axes.barh(y, width, BAR - 3, bar.low, facecolor="none", edgecolor=colour)
+        frame[0].set_linestyle(DASHES)
     elif bar.value is not None and axes.get_xscale() == "log":
         axes.plot((start, bar.value), (y, y), color=LINE, linewidth=1.2)
         axes.plot(bar.value, y, "o", color=colour, markersize=6)
@@ -141,7 +140,8 @@ def _bar(axes: "Axes", y: float, bar: Bar, start: float, colour: str) -> None:
     if not bar.projected and bar.high > bar.low:
         axes.plot((bar.low, bar.high), (y, y), "|-", color=INK, linewidth=0.9, markersize=5)
     axes.annotate(
-        *(value_text(bar), (bar.high, y)),
+        value_text(bar),
+        (bar.high, y),
         xytext=(6, 0),
         textcoords="offset points",
         va="center",
@@ -160,15 +160,13 @@ def _lines(plot: LinePlot) -> "Figure":
     )
     axes.grid()
     axes.set_axisbelow(True)
-    coloured = [curve for curve in plot.curves if curve.kind != "roof"]
+    looks = zip(cycle(SERIES), cycle(MARKERS), strict=False)
     handles: list[Artist] = []
     for curve in plot.curves:
         if curve.kind == "roof":
             handles += axes.plot(*zip(*curve.points, strict=True), color=INK, linewidth=1.2)
-            continue
-        index = coloured.index(curve)
-        colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
-        handles.append(_curve(axes, curve, colour, marker))
+        else:
+            handles.append(_curve(axes, curve, *next(looks)))
     points = [point for curve in plot.curves for point in curve.points]
     if plot.scales[0] == "log":
         axes.set_xlim(_around([x for x, *_ in points]))
@@ -207,15 +205,10 @@ def _tick(value: float, _: int) -> str:
 def _curve(axes: "Axes", curve: Curve, colour: str, marker: str) -> "Artist":
     if curve.kind == "range":
         x, low, high = zip(*curve.points, strict=True)
-        axes.vlines(x, low, high, color=colour, linewidth=1.2, linestyle=(0, (2.5, 1.5)))
-        (handle,) = axes.plot(
-            *((*x, *x), (*low, *high)),
-            marker,
-            color=colour,
-            markerfacecolor="none",
-            markersize=4.5,
-        )
-        return handle
+        axes.vlines(x, low, high, color=colour, linewidth=1.2, linestyle=DASHES)
+        (ends,) = axes.plot((*x, *x), (*low, *high), marker, color=colour, markersize=4.5)
+        ends.set_markerfacecolor("none")
+        return ends
     style = f"{marker}-" if curve.kind == "line" else marker
     (handle,) = axes.plot(*zip(*curve.points, strict=True), style, color=colour, markersize=5)
     return handle

@@ -92,7 +92,7 @@ def _page(sections: Sequence[Section], plots: Sequence[str]) -> Iterator[str]:
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "style-src 'unsafe-inline'; img-src data:\">\n"
         '<title>lorarar, measured</title>\n<link rel="icon" href="data:,">\n'
-        f"<style>\n{STYLE.read_text()}</style>\n</head>\n<body>\n"
+        f"<style>\n{STYLE.read_text('utf-8')}</style>\n</head>\n<body>\n"
         f"<header>\n<h1>lorarar, measured</h1>\n<p>on {escape('; '.join(places))}</p>\n</header>\n"
     )
     links = (
