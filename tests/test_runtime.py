@@ -32,6 +32,7 @@ from lorarar.export.coreml.hypernet import check_functions
 from lorarar.export.exporters import export_hypernet
 from lorarar.export.report import verify
 from lorarar.runtime import load_merger
+from lorarar.runtime.cache import Cache
 
 BLOCK = "unet.mid_block.attentions.0.transformer_blocks.0"
 OFFSET = np.linspace(-1, 1, 128, dtype=np.float32).reshape(2, 64)
@@ -163,6 +164,7 @@ def test_the_onnxruntime_path_imports_no_torch(artefacts, tmp_path):
     code = f"""
 import sys
 from lorarar.runtime import load_merger
+from lorarar.runtime.cache import Cache
 merged = load_merger({str(path)!r}).merge(*[{str(tmp_path / "bf16.safetensors")!r}] * 2)
 assert len(merged.layers) == 168
 heavy = {{"torch", "diffusers", "peft", "transformers", "onnx"}} & set(sys.modules)
@@ -260,6 +262,18 @@ def test_a_read_out_of_other_shapes_is_refused(changed):
     whole = MergerManifest.of(HYPERNET, "fp32")
     with pytest.raises(LorararError, match="no manifest of an exported hypernetwork"):
         MergerManifest.parse(replace(whole, **changed).to_json(), Path("x.onnx"))
+
+
+def test_a_cache_drops_what_was_used_longest_ago_and_forgets_its_size():
+    cache = Cache[int](most=9, most_bytes=10, size_of=lambda value: value)
+    for value in (4, 5, 4, 6, 0):
+        cache.get(value, lambda value=value: value)
+    assert list(cache.values) == [4, 6, 0]
+    cache.get(11, lambda: 11)
+    assert list(cache.values) == [11]
+    cache.clear()
+    assert [cache.get(value, lambda value=value: value) for value in (9, 1)] == [9, 1]
+    assert list(cache.values) == [9, 1]
 
 
 def test_unknown_missing_and_unrunnable_backends_say_why(tmp_path):
