@@ -1,4 +1,4 @@
-"""The real kernels of aarch64, emulated: right numbers, counted instructions, on a fake phone too."""
+"""The real kernels of aarch64, emulated: right numbers, counted instructions; a fake phone, too."""
 
 import shutil
 import subprocess

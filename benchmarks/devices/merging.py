@@ -18,7 +18,7 @@ from lorarar.benchmarks.devices.measuring import Pace, Row, measure_on, times_of
 from lorarar.benchmarks.forms import Cost, cost
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors
-from lorarar.hypernet import Hypernet
+from lorarar.hypernet import ROLES, Hypernet
 from lorarar.lora import Lora
 from lorarar.merge import Coefficients, coefficients
 from lorarar.prepare import LEVELS, Level, prepare
@@ -60,7 +60,7 @@ class MergeWork:
     wanted: the coefficients that numpy gets of the same files."""
 
     name: str
-    files: tuple[str, str, str]
+    files: tuple[str, ...]
     cost: Cost
     wanted: Coefficients
 
@@ -95,12 +95,12 @@ def write_works(
             itemsize = LEVELS[level][1].itemsize
         else:
             kept, itemsize = pair, np.dtype(INPUT_DTYPES[dtype]).itemsize
-        names = [f"{role}-{level or 'plain'}.safetensors" for role in ("content", "style")]
-        for lora, name in zip(kept, names, strict=True):
-            save_lora(lora, bundle / name)
+        files = merger, *(f"{role}-{level or 'plain'}.safetensors" for role in ROLES)
+        for lora, file in zip(kept, files[1:], strict=True):
+            save_lora(lora, bundle / file)
         yield MergeWork(
             f"prepared, {level}" if level else "factored",
-            (merger, *names),
+            files,
             cost(
                 level.partition("-")[0] if level else "factored",
                 *pair,
