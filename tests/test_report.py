@@ -175,6 +175,18 @@ def test_what_is_projected_is_named_so_and_drawn_hollow_and_dashed(files):
     assert len(kinds) == 4  # bars and roofs, measured and projected
 
 
+def test_a_projection_is_shown_beside_what_is_known_and_many_plots_are_folded(tmp_path):
+    works = [{**ROWS["projection"][0], "work": f"step {index}"} for index in range(13)]
+    check = {**ROWS["projection"][0], "name": "check: published", "known_ms": 80.0}
+    path = written(tmp_path, "projection", "projection", rows=[*works, check])
+    projection, roofline = sections_of(read_measurements([path]))
+    name, bars = projection.plots[0].groups[0]
+    assert name == "published" and [bar.projected for bar in bars] == [True, False]
+    assert len(projection.plots) == 14 and len(roofline.plots[0].curves[0].points) == 13
+    write_report([path], tmp_path / "o.html")
+    assert "<summary>2 more plots</summary>" in (tmp_path / "o.html").read_text()
+
+
 def test_a_phone_stands_beside_the_machine_but_not_below_its_roof(tmp_path):
     warm = [row | {"name": f"{row['name']}, warm"} for row in ROWS["merge_latency"]]
     device = {"kind": "adb", "model": "Pixel 9", "soc": "Tensor G4"}

@@ -139,3 +139,19 @@ def projected(row: Row, series: str = "") -> Bar | None:
     if low is None or high is None:
         return None
     return Bar(series, min(low, high), max(low, high), projected=True)
+
+
+def is_check(row: Row) -> bool:
+    """Whether a row's projection is held against a time that is known."""
+    return number(row, "known_ms") is not None
+
+
+def beside_known(rows: Iterable[Row]) -> list[Group]:
+    """Return each row's projected range above the time that was measured or published."""
+    groups = []
+    for row in rows:
+        bar, known = projected(row, "projected"), number(row, "known_ms")
+        if bar and known is not None:
+            name = str(row["name"]).removeprefix("check: ")
+            groups.append((name, [bar, Bar("known", known, known, known)]))
+    return groups

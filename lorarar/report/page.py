@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 STYLE = Path(__file__).with_name("page.css")
 LONG = 16  # rows; longer tables are folded
+MANY = 12  # plots of a chapter; those beyond are folded
 SCRIPTS = {  # that write each kind of file, as they are run
     "merge_latency",
     "pipeline_latency",
@@ -126,12 +127,24 @@ def _claims(section: Section) -> Iterator[str]:
 
 
 def _plots(drawn: Sequence[tuple[Plot, "Figure"]], chapter: int) -> str:
-    figures = "".join(
+    """All plots of a chapter, those beyond `MANY` folded."""
+    figures = [
         f"<figure>\n<figcaption>{escape(plot.title)}</figcaption>\n"
         f"{to_svg(figure, describe(plot), f'plot-{chapter}-{number}')}</figure>\n"
         for number, (plot, figure) in enumerate(drawn, 1)
-    )
-    return f'<div class="plots">\n{figures}</div>\n' if figures else ""
+    ]
+    shown, folded = (_grid(each) for each in (figures[:MANY], figures[MANY:]))
+    if folded:
+        shown += _folded(f"{len(figures) - MANY} more plots", folded)
+    return shown
+
+
+def _grid(figures: Sequence[str]) -> str:
+    return f'<div class="plots">\n{"".join(figures)}</div>\n' if figures else ""
+
+
+def _folded(summary: str, content: str) -> str:
+    return f"<details>\n<summary>{summary}</summary>\n{content}</details>\n"
 
 
 def _measurement(measurement: Measurement) -> Iterator[str]:
@@ -148,7 +161,7 @@ def _measurement(measurement: Measurement) -> Iterator[str]:
     yield "</p>\n"
     table = "".join(_table(measurement))
     if len(measurement.rows) > LONG:
-        table = f"<details>\n<summary>{len(measurement.rows)} rows</summary>\n{table}</details>\n"
+        table = _folded(f"{len(measurement.rows)} rows", table)
     yield table
     notes = [note for note in measurement.notes if not CLAIM.fullmatch(note)]
     if notes:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from lorarar.report.charts import PROJECTED, projected, titled, told_apart
+from lorarar.report.charts import PROJECTED, is_check, projected, titled, told_apart
 from lorarar.report.plots import Curve, LinePlot, Plot
 from lorarar.report.read import Measurement, Row, number
 
@@ -36,7 +36,7 @@ def _projected(measurements: Sequence[Measurement]) -> Iterator[LinePlot]:
     processors: dict[str, dict[str, list[tuple[float, float, float]]]] = {}
     for row in (row for each in measurements for row in each.rows):
         bar, work = projected(row), _work(row)
-        if bar and work and bar.low > 0:
+        if bar and work and bar.low > 0 and not is_check(row):
             gflop, gigabytes = work
             point = gflop / gigabytes, gflop / bar.high * 1e3, gflop / bar.low * 1e3
             phone = str(row.get("phone") or row.get("where") or row["name"])

@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 from lorarar.report.charts import (
     PROJECTED,
+    beside_known,
     column_plot,
     curves_of,
     instructions,
+    is_check,
     phone_plots,
     scatter,
     shares,
@@ -96,14 +98,17 @@ def _headline(measurements: Sequence[Measurement]) -> list[Plot]:
 
 
 def _projection(measurements: Sequence[Measurement]) -> list[Plot]:
-    """A plot for each work: every phone, a range for each of its processors."""
+    """What checks the projection, then a plot for each work: every phone's ranges."""
     rows = [row for each in measurements for row in each.rows]
-    return phone_plots(rows, "work", lambda row: str(row.get("phone") or row["name"]))
+    checks = [row for row in rows if is_check(row)]
+    works = [row for row in rows if not is_check(row)]
+    held = BarPlot("The projection beside what is known", "ms", beside_known(checks))
+    return [held, *phone_plots(works, "work", lambda row: str(row.get("phone") or row["name"]))]
 
 
 def _latency(measurements: Sequence[Measurement]) -> list[Plot]:
-    """Merges by form and engine, pipelines' steps and swaps, and the same in several places."""
-    plots: list[Plot] = []
+    """The same in several places, merges by form and engine, and pipelines' steps and swaps."""
+    plots: list[Plot] = [BarPlot("The same in several places", "ms", _compared(measurements))]
     for each in measurements:
         if each.benchmark == "merge_latency":
             plots.append(BarPlot(f"Merging a pair, {titled(each)}", "ms", times(each.rows)))
@@ -117,7 +122,7 @@ def _latency(measurements: Sequence[Measurement]) -> list[Plot]:
                 column_plot(each, "Most memory held", "peak", "mb"),
             ]
         plots.append(instructions(each.rows, each.place))
-    return [*plots, BarPlot("The same in several places", "ms", _compared(measurements))]
+    return plots
 
 
 def _compared(measurements: Sequence[Measurement]) -> list[Group]:
