@@ -41,6 +41,7 @@ ROWS = {
     "headline": [
         {"name": "factored", "where": "host", **TIME, **WORK, "peak_megabytes": 3.0},
         {"name": "factored", "where": "emulated", "instructions": 4_500_000},
+        {"name": "factored", "where": "Pixel 9", **TIME, **WORK},
         {"name": "factored", "where": "projected: Pixel", **RANGE, **WORK},
     ],
     "projection": [
@@ -200,6 +201,15 @@ def test_a_phone_stands_beside_the_machine_but_not_below_its_roof(tmp_path):
     assert [plot.title for plot in roofline.plots] == ["merge_latency, fp32, EPYC, 2 cores"]
     write_report([host, phone], tmp_path / "o.html")
     assert "<span>host cpu <b>EPYC</b></span>" in (tmp_path / "o.html").read_text()
+
+
+def test_below_the_roof_stands_only_what_the_machine_itself_did(files):
+    (path,) = [path for path in files if path.stem == "headline"]
+    headline, roofline = sections_of(read_measurements([path]))
+    titles = [plot.title for plot in headline.plots]
+    assert "Merging a pair, host" in titles and "Merging a pair, Pixel 9" in titles
+    limits, *measured = roofline.plots[0].curves
+    assert (limits.kind, len(measured)) == ("roof", 1)
 
 
 def test_rows_may_lack_every_column_but_their_name(tmp_path):

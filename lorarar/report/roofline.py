@@ -6,6 +6,7 @@ from lorarar.report.charts import PROJECTED, is_check, projected, titled, told_a
 from lorarar.report.plots import Curve, LinePlot, Plot
 from lorarar.report.read import Measurement, Row, number
 
+HERE = None, "host", "runner"  # where a row was measured, if on the machine itself
 APART = 1.04  # between phones that do the same work, which would hide one another
 
 
@@ -18,7 +19,8 @@ def _measured(measurements: Sequence[Measurement]) -> Iterator[LinePlot]:
     for each in measurements:
         if each.is_elsewhere:
             continue  # the limits are those of the machine that drove the device
-        points = [(told_apart(row), point) for row in each.rows if (point := _point(row))]
+        here = [row for row in each.rows if row.get("where") in HERE]
+        points = [(told_apart(row), point) for row in here if (point := _point(row))]
         arithmetic = number(each.machine, "gflop_per_second")
         memory = number(each.machine, "gigabytes_per_second")
         if not (points and arithmetic and memory and min(arithmetic, memory) > 0):
