@@ -7,10 +7,11 @@ from typing import Any
 
 from lorarar.benchmarks.devices.device import Device, DeviceName, Facts, Place, Run
 
-COUNTED = (
-    "instructions: of one round under emulation, exact with one thread; emulator_ms is the "
-    "emulator's time and says nothing of a phone's."
-)
+NOTES: dict[DeviceName, str] = {
+    "emulated-aarch64": "instructions: of one round under emulation, exact with one thread; "
+    "emulator_ms is the emulator's time and says nothing of a phone's.",
+    "adb": "warm: each work after a rest; sustained: the last of all works' repetitions without.",
+}
 Row = dict[str, Any]
 Work = Callable[[], list[Row]]
 
