@@ -1,5 +1,8 @@
 #include "exported.hpp"
 
+#include <algorithm>
+#include <stdexcept>
+
 #include "files.hpp"
 #include "json.hpp"
 #include "refusal.hpp"
@@ -15,6 +18,10 @@ constexpr const char* REMEDY = "export the model again";
 
 using Ordered = nlohmann::ordered_json;  // stages take inputs and factors in the manifest's order
 
+struct Damage : std::runtime_error {  // of the manifest
+  using std::runtime_error::runtime_error;
+};
+
 std::string inside(const std::string& name) {
   bool is_outside = name.empty() || name.front() == '/';
   for (size_t start = 0; start <= name.size();) {
@@ -22,7 +29,7 @@ std::string inside(const std::string& name) {
     is_outside |= name.compare(start, end - start, "..") == 0;
     start = end + 1;
   }
-  if (is_outside) throw Refusal("'" + name + "' is outside the folder");
+  if (is_outside) throw Damage("'" + name + "' is outside the folder");
   return name;
 }
 
@@ -30,7 +37,7 @@ Dtype dtype_named(const std::string& name) {
   if (name == "float32") return Dtype::f32;
   if (name == "float16") return Dtype::f16;
   if (name == "int64") return Dtype::i64;
-  throw Refusal("dtype '" + name + "' is unknown");
+  throw Damage("dtype '" + name + "' is unknown");
 }
 
 StageInput parse_input(const std::string& name, const Ordered& json) {
@@ -50,6 +57,9 @@ Stage parse_stage(const Ordered& json) {
   json.at("outputs").get_to(stage.outputs);
   for (const auto& [name, shape] : json.at("layers").items()) {
     stage.projections.push_back({name, shape.at(0).get<int64_t>(), shape.at(1).get<int64_t>()});
+    if (stage.projections.back().out < 1 || stage.projections.back().in < 1) {
+      throw Damage("layer '" + name + "' has no size");
+    }
   }
   return stage;
 }
@@ -128,13 +138,17 @@ Exported read_exported(const std::string& folder) {
     throw Refusal(path + ": format " + format.dump() + ", but this version reads " + FORMAT + "; " +
                   REMEDY + " with this version");
   }
+  std::string reason;
   try {
-    Exported exported = parse(Ordered::parse(file.text()), folder);
+    const Exported exported = parse(Ordered::parse(file.text()), folder);
     check_files(exported);
     return exported;
+  } catch (const Damage& error) {
+    reason = error.what();
   } catch (const Ordered::exception& error) {
-    throw Refusal(path + ": damaged (" + one_line(error.what()) + "); " + REMEDY);
+    reason = one_line(error.what());
   }
+  throw Refusal(path + ": damaged (" + reason + "); " + REMEDY);
 }
 
 }  // namespace lorarar

@@ -63,14 +63,6 @@ Tensor guided(const Tensor& unguided, const Tensor& asked, float guidance) {
   return made;
 }
 
-bool fits(const Tensor& tensor, Dtype dtype, const std::vector<int64_t>& shape) {
-  bool does = tensor.dtype == dtype && tensor.shape.size() == shape.size();
-  for (size_t axis = 0; does && axis < shape.size(); ++axis) {
-    does = shape[axis] == -1 || shape[axis] == tensor.shape[axis];
-  }
-  return does;
-}
-
 }  // namespace
 
 Pipeline Pipeline::open(const std::string& folder, int threads) {
@@ -128,9 +120,11 @@ std::vector<Text> Pipeline::encode(const Given& given, float guidance) {
     Tensors outputs;
     for (int i = 0; i < 2; ++i) {
       outputs = run(ENCODERS[i], {{"input_ids", row_of(given.ids[i], row)}});
-      states.push_back(outputs.at(exported_.penultimate.at(ENCODERS[i])));
+      const auto name = exported_.penultimate.find(ENCODERS[i]);
+      const std::string read = name == exported_.penultimate.end() ? "penultimate" : name->second;
+      states.push_back(output(outputs, read, {1, exported_.tokens, -1}));
     }
-    texts.push_back({joined(states, 2), outputs.at("text_embeds")});
+    texts.push_back({joined(states, 2), output(outputs, "text_embeds", {1, -1})});
   }
   if (guidance > 1 && rows == 1) {
     if (!exported_.zeros_for_empty) {
@@ -163,12 +157,13 @@ Tensor Pipeline::step(const std::vector<Text>& texts, const Slots& slots, const 
       hidden.push_back(text.hidden);
       pooled.push_back(text.pooled);
     }
-    const Tensors given = {{"sample", joined(samples, 0)},
+    const Tensor batch_of_samples = joined(samples, 0);
+    const Tensors given = {{"sample", batch_of_samples},
                            {"timestep", one_number(time)},
                            {"encoder_hidden_states", joined(hidden, 0)},
                            {"text_embeds", joined(pooled, 0)},
                            {"time_ids", time_ids(static_cast<int64_t>(batch.size()), height, width)}};
-    return run(UNET, given, &slots).at("out_sample");
+    return output(run(UNET, given, &slots), "out_sample", batch_of_samples.shape);
   };
   const bool takes_any_batch = exported_.unet_input("sample").shape.front() == -1;
   std::vector<Tensor> outputs;
@@ -195,12 +190,15 @@ Tensor Pipeline::decode(const Tensor& latents) {
   auto [given, values] = make_tensor<float>(Dtype::f32, latents.shape);
   const auto scaling = static_cast<float>(exported_.scaling);
   for (size_t i = 0; i < latents.count(); ++i) values[i] = latents.as<float>()[i] / scaling;
-  const Tensor picture = run(DECODER, {{"latent_sample", given}}).at("sample");
-  if (!fits(picture, Dtype::f32, {1, 3, -1, -1})) {
-    throw Refusal(exported_.folder + ": its VAE gives " + shape_of(picture) +
-                  ", no picture; export the model again");
-  }
-  return picture;
+  return output(run(DECODER, {{"latent_sample", given}}), "sample", {1, 3, -1, -1});
+}
+
+Tensor Pipeline::output(const Tensors& outputs, const std::string& name,
+                        const std::vector<int64_t>& shape) const {
+  const auto found = outputs.find(name);
+  if (found != outputs.end() && fits(found->second, Dtype::f32, shape)) return found->second;
+  throw Refusal(exported_.folder + ": gives no '" + name + "' of " +
+                shape_of({Dtype::f32, shape, nullptr}) + " F32; export the model again");
 }
 
 Tensors Pipeline::run(const std::string& part, Tensors tensors, const Slots* slots) {

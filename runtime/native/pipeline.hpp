@@ -59,6 +59,9 @@ class Pipeline {
  private:
   // `tensors` with all outputs of the part's stages; slots: of the UNet.
   Tensors run(const std::string& part, Tensors tensors, const Slots* slots = nullptr);
+  // One of them, f32. Throws Refusal unless it is there, of this shape (-1: any).
+  Tensor output(const Tensors& outputs, const std::string& name,
+                const std::vector<int64_t>& shape) const;
 
   Exported exported_;
   std::map<std::string, std::vector<Program>> programs_;  // of each part's stages

@@ -164,11 +164,7 @@ const Tensor& Safetensors::get(const std::string& name, Dtype dtype,
   const auto found = tensors.find(name);
   if (found == tensors.end()) throw Refusal(source + ": has no tensor '" + name + "'; make it again");
   const Tensor& tensor = found->second;
-  bool fits = tensor.dtype == dtype && tensor.shape.size() == shape.size();
-  for (size_t i = 0; fits && i < shape.size(); ++i) {
-    fits = shape[i] == -1 || shape[i] == tensor.shape[i];
-  }
-  if (!fits) {
+  if (!fits(tensor, dtype, shape)) {
     throw Refusal(source + ": tensor '" + name + "' is " + shape_of(tensor) + " " +
                   name_of(tensor.dtype) + ", but " + shape_of({dtype, shape, nullptr}) + " " +
                   name_of(dtype) + " is needed; make it again");

@@ -27,7 +27,7 @@ const std::map<std::string, std::vector<Json>> SUPPORTED = {
     {"use_lu_lambdas", {false, nullptr}},
     {"use_flow_sigmas", {false, nullptr}},
 };
-constexpr int MOST_TIMESTEPS = 1'000'000;
+constexpr int64_t MOST_TIMESTEPS = 1'000'000;
 
 void refuse_odd(const Json& config, const std::string& path) {
   std::string odd;
@@ -41,10 +41,11 @@ void refuse_odd(const Json& config, const std::string& path) {
 }
 
 // As numpy's.
-std::vector<double> linspace(double start, double end, int count) {
-  std::vector<double> values(static_cast<size_t>(count), start);
-  const double step = (end - start) / (count - 1);
-  for (int i = 1; i < count; ++i) values[i] = i + 1 == count ? end : start + i * step;
+std::vector<double> linspace(double start, double end, int64_t count) {
+  std::vector<double> values;
+  const double step = (end - start) / static_cast<double>(count - 1);
+  for (int64_t i = 0; i + 1 < count; ++i) values.push_back(start + static_cast<double>(i) * step);
+  values.push_back(end);
   return values;
 }
 
@@ -62,7 +63,7 @@ Schedule Schedule::read(const std::string& path) {
       parse_json(map_file(path, "exported folder").text(), path, "export the model again");
   try {
     const double start = config.at("beta_start"), end = config.at("beta_end");
-    const int count = config.at("num_train_timesteps");
+    const int64_t count = config.at("num_train_timesteps");
     const bool is_scaled = config.at("beta_schedule") == "scaled_linear";
     refuse_odd(config, path);
     if (!(0 < start && start <= end && end < 1 && 1 < count && count <= MOST_TIMESTEPS)) {

@@ -51,6 +51,14 @@ std::string shape_of(const Tensor& tensor) {
   return text.empty() ? "a scalar" : text;
 }
 
+bool fits(const Tensor& tensor, Dtype dtype, const std::vector<int64_t>& shape) {
+  bool does = tensor.dtype == dtype && tensor.shape.size() == shape.size();
+  for (size_t axis = 0; does && axis < shape.size(); ++axis) {
+    does = shape[axis] == -1 || shape[axis] == tensor.shape[axis];
+  }
+  return does;
+}
+
 std::shared_ptr<std::byte> allocate(size_t bytes) {
   const size_t whole = (bytes + ALIGNMENT) / ALIGNMENT * ALIGNMENT;
   auto* memory = static_cast<std::byte*>(std::aligned_alloc(ALIGNMENT, whole));
