@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -129,6 +129,18 @@ def prepare(studio: Studio) -> None:
     """Write the seeded model, four LoRAs and an untrained hypernetwork, if they are not there."""
     make_seeded("model", studio.base, studio.model)
     make_seeded("loras", studio.base, studio.lora_folder)
+
+
+def ways_of(base: BaseName, peers: list[str]) -> list[Way]:
+    """The rows of some peers on a base.
+
+    Raises LorararError for a peer that is unknown, or that does not know the base.
+    """
+    ways = [way for way in WAYS[base] if way.peer in peers]
+    for peer in set(peers) - {way.peer for way in ways}:
+        known = {way.peer for way in WAYS[base]}
+        raise LorararError(f"--peer {peer}: none that draws {base}; use {', '.join(sorted(known))}")
+    return ways
 
 
 def make_seeded(what: str, base: BaseName, path: Path) -> None:
@@ -272,9 +284,8 @@ def measure_all(
 
 def main(
     peer: Annotated[
-        list[PeerName],
-        typer.Option(default_factory=lambda: [*get_args(PeerName)], help="may be given again"),
-    ],
+        list[str] | None, typer.Option(help="may be given several times; all by default")
+    ] = None,
     base: Annotated[BaseName, typer.Option(help="stable-diffusion.cpp knows SDXL only")] = (
         "koala-700m"
     ),
@@ -286,7 +297,7 @@ def main(
 ) -> None:
     """Measure each peer's step, swap, memory and picture beside ours."""
     studio = Studio(folder or user_cache("peers"), base, side, steps, threads)
-    ways = [way for way in WAYS[base] if way.peer in peer]
+    ways = ways_of(base, peer) if peer else WAYS[base]
     prepare(studio)
     console = Console(stderr=True)
     rows, versions, changed = [], {}, None

@@ -128,6 +128,12 @@ def test_ours_runs_in_this_environment_and_every_other_way_has_a_script_and_requ
     assert peers.python_of(peers.Way("ours", "direct", "none"), studio) == Path(sys.executable)
 
 
+def test_a_peer_that_does_not_draw_a_base_is_refused_with_those_that_do():
+    assert {way.peer for way in peers.ways_of("sdxl", ["ours"])} == {"ours"}
+    with pytest.raises(LorararError, match=r"stable-diffusion\.cpp: .* koala-700m; use diffusers"):
+        peers.ways_of("koala-700m", ["ours", "stable-diffusion.cpp"])
+
+
 def measured(figure, level):
     picture = np.full((8, 8, 3), level, np.uint8)
     figures = dict.fromkeys(peers.FIGURES, figure)

@@ -1,11 +1,34 @@
-"""stable-diffusion.cpp by its Python package; it reads the diffusers folder and quantises it."""
+"""stable-diffusion.cpp by its Python package; it reads the files of a diffusers folder, and
+quantises them."""
 
+import json
 import time
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 from measuring import Mark, Pair, Task, measure
 from stable_diffusion_cpp import StableDiffusion
+
+# Names of the original's tensors: by these alone it knows SDXL, before it reads diffusers' names
+# (a diffusers folder of SDXL, given as a whole, it takes for SD 1).
+SIGNS = (
+    "conditioner.embedders.1.sign",
+    "model.diffusion_model.input_blocks.sign",
+    "model.diffusion_model.middle_block.1.sign",
+)
+
+
+def write_signs(path: Path) -> Path:
+    """Write a safetensors file of a number each."""
+    header = json.dumps(
+        {
+            name: {"dtype": "F32", "shape": [1], "data_offsets": [4 * n, 4 * n + 4]}
+            for n, name in enumerate(SIGNS)
+        }
+    ).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4 * len(SIGNS)))
+    return path
 
 
 def main() -> None:
@@ -13,7 +36,11 @@ def main() -> None:
     dtype, mode = task.kind.split(", ")
     started = time.perf_counter()
     engine = StableDiffusion(
-        model_path=task.model,
+        model_path=str(write_signs(Path(task.result).with_suffix(".safetensors"))),
+        diffusion_model_path=f"{task.model}/unet/diffusion_pytorch_model.safetensors",
+        clip_l_path=f"{task.model}/text_encoder/model.safetensors",
+        clip_g_path=f"{task.model}/text_encoder_2/model.safetensors",
+        vae_path=f"{task.model}/vae/diffusion_pytorch_model.safetensors",
         wtype=dtype,
         lora_apply_mode=mode,
         rng_type="cpu",  # torch's
