@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
@@ -23,6 +24,7 @@ from lorarar.hypernet import load_hypernet
 from lorarar.lora import Layer, load_lora
 from lorarar.merge import coefficients, weighted_sum
 from lorarar.mini.judge import ask, load_judge
+from lorarar.runtime.backends.onnxruntime import session_options
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.slots import pair_factors, slot_factors
 
@@ -235,6 +237,21 @@ def test_only_graphs_that_need_it_are_decomposed(function, decomposed, monkeypat
     with decompose.known_operators_kept():
         torch.onnx.export(program, dynamo=True, verbose=False, optimize=False)
     assert len(calls) == decomposed
+
+
+def test_weights_stored_in_8_bits_are_widened_when_opened_not_in_each_step(exported_int8, tmp_path):
+    def kinds(path):
+        graph = onnx.load(path, load_external_data=False).graph
+        stored = {weight.name: weight.data_type for weight in graph.initializer}
+        return stored, {node.op_type: node for node in graph.node}
+
+    model = exported_int8 / "unet" / "model.onnx"
+    stored, nodes = kinds(model)
+    assert stored[nodes["DequantizeLinear"].input[0]] == onnx.TensorProto.INT8
+    options = session_options(threads=1)
+    options.optimized_model_filepath = str(tmp_path / "open.onnx")
+    onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    assert "DequantizeLinear" not in kinds(tmp_path / "open.onnx")[1]
 
 
 def test_numbers_stand_for_close_weights():

@@ -7,6 +7,7 @@ low bits first.
 import numpy as np
 
 OFFSET = {4: 8, 8: 128}
+WIDE_BLOCK, NARROW_BLOCK = 128, 32
 
 
 def block_size(columns: int) -> int:
@@ -14,7 +15,7 @@ def block_size(columns: int) -> int:
 
     128 where that divides a row, else 32: the fastest (benchmarks/LOG.md).
     """
-    return 128 if columns % 128 == 0 else 32
+    return WIDE_BLOCK if columns % WIDE_BLOCK == 0 else NARROW_BLOCK
 
 
 def quantise(weight: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:

@@ -46,13 +46,22 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
 
 
 def _open(path: Path, threads: int) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = threads
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), session_options(threads), providers=["CPUExecutionProvider"]
+        )
     except Exception as error:
         raise LorararError(
             f"{path}: not a usable ONNX file, or too large for the memory here "
             f"({one_line(error)}); export it again"
         ) from error
+
+
+def session_options(threads: int) -> onnxruntime.SessionOptions:
+    """How sessions are opened: weights behind DequantizeLinear are widened to float32 now, and not
+    in each run."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.disable_quant_qdq", "1")
+    return options
