@@ -1,7 +1,7 @@
 """What is left of a LoRA that is baked into 4- or 8-bit weights, beside ours at run time?
 
 python benchmarks/baked.py
-python benchmarks/baked.py --base sdxl
+python benchmarks/baked.py --numbers
 
 Three forms of one quantised layer, with the numbers that our ONNX export stores:
 
@@ -12,9 +12,10 @@ Three forms of one quantised layer, with the numbers that our ONNX export stores
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from statistics import mean, median
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -102,15 +103,15 @@ def medians(measured: list[Survival]) -> dict[str, float]:
     return {name: float(median(getattr(each, name) for each in measured)) for name in names}
 
 
-def typical_weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Random weights and rank-64 changes, both of norm 1, in each shape of SDXL's projections."""
+Layers = dict[str, tuple[np.ndarray, np.ndarray]]  # weight and change, both of norm 1
+
+
+def seeded_layers() -> Layers:
+    """Random weights and changes of rank 64, in each shape of SDXL's projections."""
     generator = np.random.default_rng(0)
 
     def normal(*shape: int) -> np.ndarray:
         return generator.standard_normal(shape, np.float32)
-
-    def unit(matrix: np.ndarray) -> np.ndarray:
-        return matrix / np.linalg.norm(matrix)
 
     return {
         f"{out}x{width}": (unit(normal(out, width)), unit(normal(out, RANK) @ normal(RANK, width)))
@@ -118,22 +119,30 @@ def typical_weights() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     }
 
 
+def trained_layers() -> Layers:
+    """The embedded model's, with one of its LoRAs."""
+    model = Model.load()
+    changes = model.changes(tasks_by_kind()["subject"][0])
+    return {name: (unit(model.weights[name]), unit(change)) for name, change in changes.items()}
+
+
+def unit(matrix: np.ndarray) -> np.ndarray:
+    return matrix / np.linalg.norm(matrix)
+
+
 def by_size() -> Iterator[dict[str, Any]]:
-    """A row for each size of the LoRA, number of bits and form, at SDXL's widths."""
-    layers = typical_weights()
-    for size in SIZES:
-        for bits in BITS:
-            changes = {name: np.float32(size) * change for name, (_, change) in layers.items()}
+    """A row for each kind of weights, size of the LoRA, number of bits and form."""
+    sources = {"SDXL's widths, seeded": seeded_layers(), "embedded, trained": trained_layers()}
+    for source, layers in sources.items():
+        for size, bits in product(SIZES, BITS):
+            scaled = [(weight, np.float32(size) * change) for weight, change in layers.values()]
             step = median(
-                float(np.median(np.abs(quantise(weight, bits)[1])) / changes[name].std())
-                for name, (weight, _) in layers.items()
+                float(np.median(np.abs(quantise(weight, bits)[1])) / change.std())
+                for weight, change in scaled
             )
             for name, form in FORMS.items():
-                measured = [
-                    survival(form, weight, changes[layer], bits)
-                    for layer, (weight, _) in layers.items()
-                ]
-                about = {"name": name, "bits": bits, "step_over_change": step}
+                measured = [survival(form, weight, change, bits) for weight, change in scaled]
+                about = {"weights": source, "name": name, "bits": bits, "step_over_change": step}
                 yield about | medians(measured)
 
 
@@ -297,18 +306,21 @@ def by_picture(images: int) -> Iterator[dict[str, Any]]:
 
 
 def main(
-    base: Annotated[Literal["mini", "sdxl"], typer.Option(help="sdxl: numbers only")] = "mini",
+    numbers: Annotated[
+        bool, typer.Option("--numbers", help="of weights only, for LoRAs of several sizes")
+    ] = False,
     images: Annotated[int, typer.Option(min=1, help="of each LoRA and pair")] = 10,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Bake LoRAs into few bits, and look at the weights and, of the embedded model, at pictures."""
-    if base == "mini":
-        rows, notes = list(by_picture(images)), [*PICTURE_NOTES, *NOTES]
-        settings = {"base": base, "images": images, "steps": STEPS, "guidance": GUIDANCE}
-    else:
+    settings: dict[str, Any]
+    if numbers:
         rows = list(by_size())
         notes = ["step over change: of quantisation, over the deviation of dW.", *NOTES]
-        settings = {"base": base, "rank": RANK, "weights": "seeded, normal"}
+        settings = {"rank": RANK}
+    else:
+        rows, notes = list(by_picture(images)), [*PICTURE_NOTES, *NOTES]
+        settings = {"base": "mini", "images": images, "steps": STEPS, "guidance": GUIDANCE}
     report = Report(
         benchmark="baked", machine=describe(), settings=settings, rows=rows, notes=notes
     )
