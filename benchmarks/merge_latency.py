@@ -23,7 +23,7 @@ from lorarar.artefacts.formats import ENGINES, FORMAT_OF, FORMATS, Dtype, Engine
 from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
 from lorarar.benchmarks.devices.device import Choice
-from lorarar.benchmarks.devices.measuring import COUNTED, Pace
+from lorarar.benchmarks.devices.measuring import PLACE_NOTES, Pace
 from lorarar.benchmarks.devices.merging import FULL, measure_merges
 from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
@@ -55,11 +55,10 @@ NOTES = [
     "runner: the C++ program of runtime/native in a process of its own; its peak is the process's.",
     "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values.",
 ]
-DEVICE_NOTES = [
+RUNNER_NOTE = (
     "runner: the C++ program of runtime/native; coefficients from factored or prepared LoRAs, and "
-    "with the factors merged. error: largest difference from numpy's coefficients, by layer.",
-    COUNTED,
-]
+    "with the factors merged. error: largest difference from numpy's coefficients, by layer."
+)
 LIMITS = "gflop_per_second", "gigabytes_per_second"
 
 
@@ -266,7 +265,7 @@ def measure_elsewhere(
             "dtype": dtype,
             "rounds": rounds,
         },
-        notes=DEVICE_NOTES + NOTES[-1:],
+        notes=[RUNNER_NOTE, PLACE_NOTES[choice.name], NOTES[-1]],
     )
     for backend in backends:
         rows, report.device = measure_merges(

@@ -23,7 +23,7 @@ from lorarar.artefacts.pipeline import read_manifest
 from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
 from lorarar.benchmarks.devices.device import Choice
 from lorarar.benchmarks.devices.drawing import measure_drawing
-from lorarar.benchmarks.devices.measuring import COUNTED, Pace
+from lorarar.benchmarks.devices.measuring import PLACE_NOTES, Pace
 from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
@@ -55,12 +55,11 @@ NOTES = [
     "openvino: the UNet alone, if it is installed (pip install openvino).",
     "runner: the C++ program of runtime/native; step with a pair, and picture: all steps with it.",
 ]
-DEVICE_NOTES = [
+RUNNER_NOTE = (
     "runner: the C++ program of runtime/native. step: with guidance; swap: two LoRA files merged "
     "and put into the UNet; picture: with the pair, its error the latents' largest difference from "
-    "Python's on this machine, by the largest.",
-    COUNTED,
-]
+    "Python's on this machine, by the largest."
+)
 
 
 @dataclass(frozen=True)
@@ -338,7 +337,7 @@ def main(
             report.rows, left_out = measure_here(setting, folders)
             report.notes = NOTES + left_out
         else:
-            report.notes = DEVICE_NOTES
+            report.notes = [RUNNER_NOTE, PLACE_NOTES[choice.name]]
             pace = Pace(cool_down, sustained)
             for label, folder in folders.items():
                 rows, report.device = measure_drawing(

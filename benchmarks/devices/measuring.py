@@ -7,7 +7,7 @@ from typing import Any
 
 from lorarar.benchmarks.devices.device import Device, DeviceName, Facts, Place, Run
 
-NOTES: dict[DeviceName, str] = {
+PLACE_NOTES: dict[DeviceName, str] = {
     "emulated-aarch64": "instructions: of one round under emulation, exact with one thread; "
     "emulator_ms is the emulator's time and says nothing of a phone's.",
     "adb": "warm: each work after a rest; sustained: the last of all works' repetitions without.",
