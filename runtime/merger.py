@@ -1,7 +1,8 @@
 """Merging through an exported hypernetwork, whatever engine runs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -90,10 +91,10 @@ class Merger:
         names = predicted_layers(content, style, self._predicts, self.source)
         self._check_widths(names, content, style)
         read_out = self.manifest.read_out_weights
-        if read_out and self._is_fused(content, style):
-            from lorarar.runtime.fused import prepared_coefficients  # imports numba
-
-            found = prepared_coefficients(names, content, style, read_out, self.threads)
+        needs_engine = read_out is None or not self._is_wide_and_full(content, style)
+        compiled = None if needs_engine else compiled_merge()
+        if compiled:
+            found = compiled(names, content, style, read_out, self.threads)
         else:
             found = self._run_graphs(names, content, style)
         offsets = self.manifest.layer_offsets
@@ -115,15 +116,12 @@ class Merger:
 
         return side_by_side(quietly(predict), names, self.workers, max(self.manifest.widths))
 
-    def _is_fused(self, content: Lora, style: Lora) -> bool:
-        """Whether a merge needs no engine; for narrow layers it is not worth importing numba."""
+    def _is_wide_and_full(self, content: Lora, style: Lora) -> bool:
+        """Whether a merge needs no engine, and takes long enough for numba to be imported."""
+        levels = [lora.prepared.level if lora.prepared else "" for lora in (content, style)]
         return (
-            all(
-                lora.prepared and lora.prepared.level.startswith("full")
-                for lora in (content, style)
-            )
+            all(level.startswith("full") for level in levels)
             and max(self.manifest.widths) >= WORTH_A_THREAD
-            and find_spec("numba") is not None
         )
 
     def _check_widths(self, names: list[str], content: Lora, style: Lora) -> None:
@@ -171,6 +169,16 @@ class Merger:
             if kept.scales is not None:
                 parts["scales"] = kept.scales
         return [_as(parts[part], dtype) for part, dtype in dtypes.items()]
+
+
+@cache
+def compiled_merge() -> Callable[..., Coefficients] | None:
+    """Import `prepared_coefficients`; None where numba is not installed or does not fit numpy."""
+    try:
+        from lorarar.runtime.fused import prepared_coefficients
+    except ImportError:
+        return None
+    return prepared_coefficients
 
 
 def _as(array: Array, dtype: np.dtype) -> np.ndarray:

@@ -11,7 +11,7 @@ from lorarar.artefacts.merger import MergerManifest
 from lorarar.hypernet import ReadOut
 from lorarar.lora import Feature, Prepared
 from lorarar.runtime import fused
-from lorarar.runtime.merger import Merger
+from lorarar.runtime.merger import Merger, compiled_merge
 
 BLOCK = "unet.mid_block.attentions.0.transformer_blocks.0"
 FIRST, SECOND = f"{BLOCK}.attn1.to_q", f"{BLOCK}.attn2.to_out.0"
@@ -120,8 +120,10 @@ def test_misshapen_features_are_refused(features):
         without_engine().coefficients(*pair)
 
 
-def test_without_numba_the_engine_computes(monkeypatch):
-    monkeypatch.setattr("lorarar.runtime.merger.find_spec", lambda name: None)
+def test_without_numba_the_engine_computes(monkeypatch, request):
+    request.addfinalizer(compiled_merge.cache_clear)
+    monkeypatch.setitem(sys.modules, "lorarar.runtime.fused", None)  # importing it fails
+    compiled_merge.cache_clear()
     with pytest.raises(AssertionError, match="full_256 was run"):
         without_engine().coefficients(*prepared_pair(("full-fp16",) * 2))
 
