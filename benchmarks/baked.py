@@ -87,15 +87,19 @@ def survival(form: Form, weight: np.ndarray, change: np.ndarray, bits: int) -> S
     """Compare what a form makes of a weight and a LoRA's change of it, both (out, in) float32."""
     made = form(weight, change, bits)
     found = made - stored(weight, bits)
-    wanted, kept = np.linalg.norm(change), np.linalg.norm(found)
-    along = float(np.vdot(found, change) / wanted)
+    wanted, kept = length(change), length(found)
+    along = float(np.vdot(found, change)) / wanted
     return Survival(
-        change_percent=100 * wanted / np.linalg.norm(weight),
+        change_percent=100 * wanted / length(weight),
         survives=along / wanted,
         kept_norm=kept / wanted,
         cosine=along / kept if kept else 0.0,
-        error=np.linalg.norm(made - weight - change) / wanted,
+        error=length(made - weight - change) / wanted,
     )
+
+
+def length(matrix: np.ndarray) -> float:
+    return float(np.linalg.norm(matrix))
 
 
 def medians(measured: list[Survival]) -> dict[str, float]:
@@ -127,7 +131,7 @@ def trained_layers() -> Layers:
 
 
 def unit(matrix: np.ndarray) -> np.ndarray:
-    return matrix / np.linalg.norm(matrix)
+    return matrix / np.float32(length(matrix))
 
 
 def by_size() -> Iterator[dict[str, Any]]:
@@ -169,7 +173,10 @@ class Model:
     def changes(self, task: Task) -> dict[str, np.ndarray]:
         """dW by layer, (out, in) float32, of the task's LoRA or of its merged pair."""
         loras = [load_lora(find_lora(name)) for name in (task.content, task.style) if name]
-        return dense(merge(*loras, hypernet=self.hypernet) if len(loras) == 2 else loras[0])
+        if len(loras) == 1:
+            return dense(loras[0])
+        content, style = loras
+        return dense(merge(content, style, hypernet=self.hypernet))
 
     def put(self, weights: Mapping[str, np.ndarray]) -> None:
         """Let the UNet draw with these weights, the others as they were made."""

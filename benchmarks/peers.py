@@ -299,14 +299,13 @@ def main(
     studio = Studio(folder or user_cache("peers"), base, side, steps, threads)
     ways = ways_of(base, peer) if peer else WAYS[base]
     prepare(studio)
-    console = Console(stderr=True)
-    rows, versions, changed = [], {}, None
-    for way, found, wanted in measure_all(ways, studio, console):
-        rows.append(row_of(way, found, wanted))
-        versions |= found.versions
-        changed = decibels(wanted.plain, wanted.pair)
-    if not rows:
+    measured = list(measure_all(ways, studio, Console(stderr=True)))
+    if not measured:
         raise LorararError(f"no peer could be measured on {base}; see the lines above")
+    versions: dict[str, str] = {}
+    for _, found, _ in measured:
+        versions |= found.versions
+    _, _, wanted = measured[0]
     settings = {
         "base": base,
         "weights": "seeded",
@@ -315,13 +314,13 @@ def main(
         "guidance": GUIDANCE,
         "rank": RANK,
         "threads": threads,
-        "pair_changes_picture_to_db": changed,
+        "db_between_with_and_without_pair": decibels(wanted.pair, wanted.plain),
     }
     report = Report(
         benchmark="peers",
         machine=describe() | versions,
         settings=settings,
-        rows=rows,
+        rows=[row_of(*each) for each in measured],
         notes=NOTES,
     )
     publish(report, make_console(), json)
