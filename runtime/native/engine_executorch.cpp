@@ -46,10 +46,10 @@ struct Kind {
   ScalarType scalar;
 };
 constexpr Kind KINDS[] = {
-    {Dtype::f32, ScalarType::Float}, {Dtype::f16, ScalarType::Half},
+    {Dtype::f32, ScalarType::Float},     {Dtype::f16, ScalarType::Half},
     {Dtype::bf16, ScalarType::BFloat16}, {Dtype::f64, ScalarType::Double},
-    {Dtype::i64, ScalarType::Long},  {Dtype::i32, ScalarType::Int},
-    {Dtype::i8, ScalarType::Char},   {Dtype::u8, ScalarType::Byte},
+    {Dtype::i64, ScalarType::Long},      {Dtype::i32, ScalarType::Int},
+    {Dtype::i8, ScalarType::Char},       {Dtype::u8, ScalarType::Byte},
     {Dtype::boolean, ScalarType::Bool},
 };
 
@@ -68,6 +68,19 @@ void check_seal(const std::string& path) {
   if (file.size < SEAL || std::memcmp(digest.data(), file.data.get() + size, SEAL) != 0) {
     throw Refusal(path + ": not an exported ExecuTorch program, or damaged; export it again");
   }
+}
+
+// Once for the whole process: the engine says nothing, and its pool has as many threads.
+void use_threads(int threads) {
+  static const bool is_silent = et::runtime::register_pal(et::runtime::PalImpl::create(
+      nullptr, nullptr, nullptr, nullptr, say_nothing, nullptr, nullptr, __FILE__));
+  static int pool = 1;  // one thread needs none, see Program::run
+  const bool is_new = threads > 1 && threads != pool;
+  if (!is_silent ||
+      (is_new && !et::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(threads))) {
+    throw Refusal("ExecuTorch gives no " + std::to_string(threads) + " threads; use --threads 1");
+  }
+  if (is_new) pool = threads;
 }
 
 void check(et::runtime::Error error, const std::string& path, const std::string& what) {
@@ -98,14 +111,7 @@ Tensor as_output(const et::aten::Tensor& found, const std::string& path) {
 }  // namespace
 
 Program Program::open(const std::string& path, int threads) {
-  static const bool is_silent = et::runtime::register_pal(et::runtime::PalImpl::create(
-      nullptr, nullptr, nullptr, nullptr, say_nothing, nullptr, nullptr, __FILE__));
-  static const bool has_threads =
-      threads > 1 && et::extension::threadpool::get_threadpool()->_unsafe_reset_threadpool(threads);
-  if (!is_silent || (threads > 1 && !has_threads)) {
-    throw Refusal(path + ": ExecuTorch gives no " + std::to_string(threads) +
-                  " threads; use --threads 1");
-  }
+  use_threads(threads);
   check_seal(path);
   Program program;
   program.state_.reset(new State{path, threads, Module(path, Module::LoadMode::Mmap)});

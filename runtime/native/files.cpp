@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -55,10 +54,11 @@ void write_all(int file, const std::byte* bytes, size_t size, const std::string&
 
 Mapped map_file(const std::string& path, const std::string& kind) {
   Draft opened{"", open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)};
-  struct stat about {};
+  struct stat about{};
   if (opened.file < 0 || fstat(opened.file, &about) != 0) {
-    const std::string reason =
-        errno == ENOENT ? "does not exist" : std::string("cannot be read (") + strerror(errno) + ")";
+    const std::string reason = errno == ENOENT
+                                   ? "does not exist"
+                                   : std::string("cannot be read (") + strerror(errno) + ")";
     throw Refusal(path + ": " + reason + "; name a " + kind);
   }
   if (!S_ISREG(about.st_mode)) {
@@ -71,14 +71,16 @@ Mapped map_file(const std::string& path, const std::string& kind) {
   if (memory == MAP_FAILED) {
     throw Refusal(path + ": cannot be mapped (" + strerror(errno) + "); name another " + kind);
   }
-  const auto unmap = [size](const std::byte* start) { munmap(const_cast<std::byte*>(start), size); };
+  const auto unmap = [size](const std::byte* start) {
+    munmap(const_cast<std::byte*>(start), size);
+  };
   return {{static_cast<const std::byte*>(memory), unmap}, size};
 }
 
 std::string write_atomically(const std::string& path,
                              const std::function<void(const Put&)>& write_to) {
   const std::string target = real_path(path);
-  struct stat about {};
+  struct stat about{};
   const bool exists = stat(target.c_str(), &about) == 0;
   if (exists && !S_ISREG(about.st_mode)) refuse_output(path, "there is no regular file there");
   const size_t slash = target.rfind('/') + 1;  // 0 without one

@@ -27,7 +27,8 @@ std::vector<std::string> order_of(const Safetensors& file) {
     for (const auto& [name, tensor] : file.tensors) names.push_back(name);
   }
   if (names.size() != file.tensors.size()) {
-    throw Refusal(file.source + ": its metadata 'order' does not list its tensors; list them there");
+    throw Refusal(file.source +
+                  ": its metadata 'order' does not list its tensors; list them there");
   }
   return names;
 }
@@ -60,8 +61,8 @@ Report run_graph(const Arguments& arguments) {
   const std::vector<std::string> names = order_of(expected);
   const std::string& method = arguments.get("method");
   std::vector<Tensor> outputs;
-  report.rows.push_back(measure(method, arguments.rounds,
-                                [&] { outputs = program.run(method, inputs, names); }));
+  report.rows.push_back(
+      measure(method, arguments.rounds, [&] { outputs = program.run(method, inputs, names); }));
   double error = 0;
   for (size_t i = 0; i < names.size(); ++i) {
     error = std::max(error, relative_error(outputs[i], expected.tensors.at(names[i])));

@@ -1,4 +1,5 @@
-// Sixteen-bit floats, one at a time. Internal linkage: loops.cpp is compiled for several processors.
+// Sixteen-bit floats, one at a time. Internal linkage: loops.cpp is compiled for several
+// processors.
 #pragma once
 
 #include <cstdint>

@@ -57,7 +57,8 @@ struct F16 {
     return reinterpret_cast<Floats>(_mm512_cvtph_ps(load_as<__m256i>(at)));
   }
   static void store(uint16_t* at, Floats value) {
-    const __m256i half = _mm512_cvtps_ph(reinterpret_cast<__m512>(value), _MM_FROUND_TO_NEAREST_INT);
+    const __m256i half =
+        _mm512_cvtps_ph(reinterpret_cast<__m512>(value), _MM_FROUND_TO_NEAREST_INT);
     std::memcpy(at, &half, sizeof half);
   }
 #elif defined(__F16C__)
@@ -65,7 +66,8 @@ struct F16 {
     return reinterpret_cast<Floats>(_mm256_cvtph_ps(load_as<__m128i>(at)));
   }
   static void store(uint16_t* at, Floats value) {
-    const __m128i half = _mm256_cvtps_ph(reinterpret_cast<__m256>(value), _MM_FROUND_TO_NEAREST_INT);
+    const __m128i half =
+        _mm256_cvtps_ph(reinterpret_cast<__m256>(value), _MM_FROUND_TO_NEAREST_INT);
     std::memcpy(at, &half, sizeof half);
   }
 #elif defined(__ARM_NEON)

@@ -137,7 +137,8 @@ class LoraReader {
       const Tensor wide = as_dtype(*own, Dtype::f32);
       const double alpha = *wide.as<float>();
       if (!std::isfinite(alpha)) {
-        refuse("layer '" + name + "' has an alpha that is no finite number; write the right one "
+        refuse("layer '" + name +
+               "' has an alpha that is no finite number; write the right one "
                "into the file");
       }
       return alpha / static_cast<double>(rank);
@@ -156,9 +157,12 @@ class LoraReader {
     const std::string what = file_.source + ": its metadata 'lorarar.prepared'";
     const std::string remedy = "run lorarar prepare again";
     const Json about = parse_json(file_.metadata.at("lorarar.prepared"), what, remedy);
-    const auto is_text = [&](const char* key) { return about.contains(key) && about[key].is_string(); };
+    const auto is_text = [&](const char* key) {
+      return about.contains(key) && about[key].is_string();
+    };
     bool fits = about.is_object() && about.size() == 4 && is_text("role") && is_text("level") &&
-                is_text("fingerprint") && about.contains("error") && about["error"].is_number_float();
+                is_text("fingerprint") && about.contains("error") &&
+                about["error"].is_number_float();
     Prepared prepared;
     if (fits) {
       prepared = {about["role"], about["level"], about["fingerprint"], {}};
@@ -177,7 +181,9 @@ class LoraReader {
   static bool fits_level(const Tensor& values, const Tensor* scales, const Prepared& prepared,
                          const Layer& layer) {
     const bool is_bytes = prepared.level == "full-int8";
-    const Dtype dtype = is_bytes ? Dtype::i8 : prepared.level == "full-fp32" ? Dtype::f32 : Dtype::f16;
+    const Dtype dtype = is_bytes                        ? Dtype::i8
+                        : prepared.level == "full-fp32" ? Dtype::f32
+                                                        : Dtype::f16;
     const int64_t width = prepared.is_full() ? layer.in() : layer.rank();
     if (values.dtype != dtype || values.shape.size() != 2 || values.shape[1] != width) return false;
     if (is_bytes != (scales != nullptr)) return false;

@@ -29,14 +29,30 @@ struct Command {
 };
 
 const std::vector<Command> COMMANDS = {
-    {"graph", "PROGRAM --method NAME --given IN.safetensors --expect OUT.safetensors "
-     "[--tolerance 1e-4]", 1, 1, {"method", "given", "expect"}, {"tolerance"}, run_graph},
-    {"merge", "MERGER CONTENT STYLE [-o OUT.safetensors] [--only coefficients|merge]", 3, 3, {},
-     {"o", "only"}, run_merge},
+    {"graph",
+     "PROGRAM --method NAME --given IN.safetensors --expect OUT.safetensors "
+     "[--tolerance 1e-4]",
+     1,
+     1,
+     {"method", "given", "expect"},
+     {"tolerance"},
+     run_graph},
+    {"merge",
+     "MERGER CONTENT STYLE [-o OUT.safetensors] [--only coefficients|merge]",
+     3,
+     3,
+     {},
+     {"o", "only"},
+     run_merge},
     {"step", "FOLDER --given GIVEN.safetensors [CONTENT STYLE]", 1, 3, {"given"}, {}, run_step},
-    {"picture", "FOLDER --given GIVEN.safetensors [CONTENT STYLE] -o OUT.png "
-     "[--latents OUT.safetensors] [--steps 20] [--guidance 5]", 1, 3, {"given", "o"},
-     {"latents", "steps", "guidance"}, run_picture},
+    {"picture",
+     "FOLDER --given GIVEN.safetensors [CONTENT STYLE] -o OUT.png "
+     "[--latents OUT.safetensors] [--steps 20] [--guidance 5]",
+     1,
+     3,
+     {"given", "o"},
+     {"latents", "steps", "guidance"},
+     run_picture},
 };
 
 std::string usage() {

@@ -64,8 +64,9 @@ Json Row::json() const {
   const size_t half = sorted.size() / 2;
   const double median =
       sorted.size() % 2 == 1 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2;
-  return {{"name", name},           {"rounds", ms.size()},  {"first_ms", first_ms},
-          {"min_ms", sorted.front()}, {"median_ms", median}, {"p95_ms", quantile(sorted, 0.95)}};
+  return {{"name", name},         {"rounds", ms.size()},
+          {"first_ms", first_ms}, {"min_ms", sorted.front()},
+          {"median_ms", median},  {"p95_ms", quantile(sorted, 0.95)}};
 }
 
 double peak_megabytes() {

@@ -53,6 +53,7 @@ Report run_merge(const Arguments& arguments) {
   std::map<std::string, Layer> merged;
   if (only != "coefficients") {
     report.rows.push_back(measure("merge", arguments.rounds, [&] {
+      merged.clear();  // its memory is used again
       m = merger.coefficients(content, style);
       merged = weighted_sum(content, style, m, arguments.threads);
     }));

@@ -45,9 +45,9 @@ void check_prepared(const Lora& lora, const std::string& role, const Manifest& m
 const Feature& feature_of(const std::string& name, const Lora& lora, const Manifest& manifest) {
   const Feature& kept = lora.feature(name);
   if (kept.values.shape[0] != manifest.hidden) {
-    throw Refusal(lora.source + ": layer '" + name + "' has features of " +
-                  shape_of(kept.values) + ", but " + manifest.source + " has " +
-                  std::to_string(manifest.hidden) + " hidden ones; run lorarar prepare again");
+    throw Refusal(lora.source + ": layer '" + name + "' has features of " + shape_of(kept.values) +
+                  ", but " + manifest.source + " has " + std::to_string(manifest.hidden) +
+                  " hidden ones; run lorarar prepare again");
   }
   return kept;
 }
@@ -67,8 +67,9 @@ NamedTensors graph_inputs(const std::string& name, const std::string& form, cons
   }
   const Feature* kept = layer ? &feature_of(name, lora, manifest) : nullptr;
   if (form == SMALL) {
-    return {{"projected", kept ? as_dtype(kept->values, dtype) : zeros(dtype, {manifest.hidden, 1})},
-            {"down", layer ? as_dtype(layer->down, dtype) : zeros(dtype, {1, any.in()})}};
+    return {
+        {"projected", kept ? as_dtype(kept->values, dtype) : zeros(dtype, {manifest.hidden, 1})},
+        {"down", layer ? as_dtype(layer->down, dtype) : zeros(dtype, {1, any.in()})}};
   }
   const Dtype stored = manifest.dtype == "int8" ? Dtype::i8 : dtype;
   NamedTensors inputs = {{"features", kept ? as_dtype(kept->values, stored)
@@ -94,7 +95,9 @@ Tensor read_out(const std::string& name, const Layer& any, const Pair& pair,
     const float* scales = kept.scales ? kept.scales->as<float>() : nullptr;
     sides[side] = {kept.values.dtype, kept.values.data.get(), scales, columns};
   }
-  const auto weights = [&](const std::string& key) { return manifest.read_out.at(key).as<float>(); };
+  const auto weights = [&](const std::string& key) {
+    return manifest.read_out.at(key).as<float>();
+  };
   const ReadOut by{weights("w2"), weights("b2"), weights("b1." + std::to_string(any.out()))};
   auto [m, values] = make_tensor<float>(Dtype::f32, {2, any.in()});
   loops().read_out(sides[0], sides[1], by, static_cast<size_t>(manifest.hidden), columns, values);
@@ -128,7 +131,8 @@ struct Merger::State {
     const Layer& any = *pair.layer(first, name);
     if (!manifest.widths.count(any.out())) {
       throw Refusal(manifest.source + ": layer '" + name + "' has out width " +
-                    std::to_string(any.out()) + ", which this artefact does not know; export a "
+                    std::to_string(any.out()) +
+                    ", which this artefact does not know; export a "
                     "hypernetwork for this base model");
     }
     if (any.down.shape.size() != 2) {
@@ -136,8 +140,8 @@ struct Merger::State {
                     "' is kept as a convolution; make a canonical file of it: lorarar convert");
     }
     const bool is_direct = form == FULL && manifest.has_read_out();
-    Tensor m = is_direct ? read_out(name, any, pair, manifest)
-                         : run_graph(program, name, form, any, pair);
+    Tensor m =
+        is_direct ? read_out(name, any, pair, manifest) : run_graph(program, name, form, any, pair);
     m = with_offset(name, m, manifest);
     if (!is_finite(m)) pair.refuse_weights(name, "float32");
     return m;

@@ -16,7 +16,8 @@ bool is_float(Dtype dtype) {
 
 bool convert(const Tensor& tensor, Dtype dtype, std::byte* to) {
   const size_t count = tensor.count();
-  return loops().scale(tensor.dtype, dtype, {tensor.data.get(), to, 1, count, count, 1, nullptr, 1});
+  return loops().scale(tensor.dtype, dtype,
+                       {tensor.data.get(), to, 1, count, count, 1, nullptr, 1});
 }
 
 }  // namespace

@@ -11,8 +11,8 @@ namespace lorarar {
 // large becomes infinite.
 Tensor as_dtype(const Tensor& tensor, Dtype dtype);
 
-bool is_finite(const Tensor& tensor);            // of f32, f16 or bf16
-float largest_magnitude(const Tensor& tensor);   // the same; NaN counts for nothing
+bool is_finite(const Tensor& tensor);           // of f32, f16 or bf16
+float largest_magnitude(const Tensor& tensor);  // the same; NaN counts for nothing
 
 // Factors for up and down that make up `scale`, so that f16 keeps both in its range
 // (lorarar/numeric.py).

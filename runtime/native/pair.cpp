@@ -32,8 +32,8 @@ void Pair::refuse_weights(const std::string& name, const std::string& dtype) con
                     "' has NaN or infinite weights; get it again");
     }
   }
-  throw Refusal("layer '" + name + "' of " + sides[0]->source + " and " +
-                sides[1]->source + " overflows " + dtype + "; use smaller weights");
+  throw Refusal("layer '" + name + "' of " + sides[0]->source + " and " + sides[1]->source +
+                " overflows " + dtype + "; use smaller weights");
 }
 
 std::vector<std::string> Pair::names() const {

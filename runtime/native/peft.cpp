@@ -17,8 +17,8 @@ bool is_off(const Json& value) { return value.is_null() || value == false; }
 // A pattern that is a module's whole name; others may be regular expressions.
 bool is_name(const std::string& pattern) {
   return std::all_of(pattern.begin(), pattern.end(), [](char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
-           c == '_' || c == '.';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '.';
   });
 }
 

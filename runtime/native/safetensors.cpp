@@ -14,8 +14,8 @@ namespace {
 
 constexpr uint64_t LARGEST_HEADER = 100'000'000;
 constexpr size_t MOST_AXES = 64;
-constexpr Dtype DTYPES[] = {Dtype::f64, Dtype::f32, Dtype::f16, Dtype::bf16, Dtype::i64,
-                            Dtype::i32, Dtype::i16, Dtype::i8,  Dtype::u64,  Dtype::u32,
+constexpr Dtype DTYPES[] = {Dtype::f64, Dtype::f32, Dtype::f16,    Dtype::bf16, Dtype::i64,
+                            Dtype::i32, Dtype::i16, Dtype::i8,     Dtype::u64,  Dtype::u32,
                             Dtype::u16, Dtype::u8,  Dtype::boolean};
 
 struct Entry {
@@ -31,7 +31,8 @@ class Reader {
 
   Safetensors read() {
     const std::string_view header = find_header();
-    const Json json = parse_json(header, source_ + ": not a valid safetensors file", "get it again");
+    const Json json =
+        parse_json(header, source_ + ": not a valid safetensors file", "get it again");
     if (!json.is_object()) refuse("its header is no object");
     Safetensors result;
     result.source = source_;
@@ -162,7 +163,8 @@ class Reader {
 const Tensor& Safetensors::get(const std::string& name, Dtype dtype,
                                const std::vector<int64_t>& shape) const {
   const auto found = tensors.find(name);
-  if (found == tensors.end()) throw Refusal(source + ": has no tensor '" + name + "'; make it again");
+  if (found == tensors.end())
+    throw Refusal(source + ": has no tensor '" + name + "'; make it again");
   const Tensor& tensor = found->second;
   if (!fits(tensor, dtype, shape)) {
     throw Refusal(source + ": tensor '" + name + "' is " + shape_of(tensor) + " " +

@@ -21,8 +21,8 @@ Tensors lora_tensors(const std::map<std::string, Layer>& layers) {
   Tensors tensors;
   for (const auto& [name, layer] : layers) {
     // diffusers looks for these older names where no attention of a text encoder is adapted.
-    const bool is_older = name.compare(0, 12, "text_encoder") == 0 &&
-                          attended.count(component_of(name)) == 0;
+    const bool is_older =
+        name.compare(0, 12, "text_encoder") == 0 && attended.count(component_of(name)) == 0;
     tensors[name + (is_older ? ".lora_linear_layer.down.weight" : ".lora_A.weight")] = layer.down;
     tensors[name + (is_older ? ".lora_linear_layer.up.weight" : ".lora_B.weight")] = layer.up;
   }

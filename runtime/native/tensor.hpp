@@ -28,7 +28,7 @@ struct Tensor {
   }
 };
 
-std::string shape_of(const Tensor& tensor);  // "1280x64"
+std::string shape_of(const Tensor& tensor);                                       // "1280x64"
 bool fits(const Tensor& tensor, Dtype dtype, const std::vector<int64_t>& shape);  // -1: any
 
 // Memory to be filled, aligned for any vector; not initialised.

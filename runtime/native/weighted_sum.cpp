@@ -13,7 +13,7 @@ namespace {
 // One LoRA's share in a merged layer.
 struct Share {
   const Layer* layer;
-  const float* m;         // of its columns; null for 1
+  const float* m;        // of its columns; null for 1
   float of_up, of_down;  // what the factors are multiplied by
 };
 
@@ -27,8 +27,9 @@ std::vector<Share> shares_of(const std::string& name, const Pair& pair, const Co
     const float* columns =
         found == m.end() ? nullptr : found->second.as<float>() + side * layer->in();
     const bool is_kept = layer->scale == 1 && layer->up.dtype == dtype;
-    const auto [of_up, of_down] = is_kept ? std::make_pair(1.0f, 1.0f)
-                                          : split_scale(layer->scale, layer->up, layer->down, dtype);
+    const auto [of_up, of_down] = is_kept
+                                      ? std::make_pair(1.0f, 1.0f)
+                                      : split_scale(layer->scale, layer->up, layer->down, dtype);
     shares.push_back({layer, columns, of_up, of_down});
   }
   return shares;
@@ -37,7 +38,8 @@ std::vector<Share> shares_of(const std::string& name, const Pair& pair, const Co
 // up = [up_c | up_s], down = [down_c * m_c ; down_s * m_s].
 Layer merged_layer(const std::string& name, const Pair& pair, const Coefficients& m) {
   pair.check_shapes(name);
-  const Layer& first = *(pair.layer(0, name) != nullptr ? pair.layer(0, name) : pair.layer(1, name));
+  const Layer& first =
+      *(pair.layer(0, name) != nullptr ? pair.layer(0, name) : pair.layer(1, name));
   const Dtype dtype = first.up.dtype;
   const std::vector<Share> shares = shares_of(name, pair, m, dtype);
   int64_t rank = 0;
@@ -53,10 +55,12 @@ Layer merged_layer(const std::string& name, const Pair& pair, const Coefficients
     const auto own = static_cast<size_t>(layer.rank());
     const size_t columns = layer.down.count() / own, kernel = columns / layer.in();
     const Dtype from = layer.up.dtype;
-    fits &= loops().scale(from, dtype, {layer.up.data.get(), up_memory, out, own,
-                                        static_cast<size_t>(rank), share.of_up, nullptr, 1});
-    fits &= loops().scale(from, dtype, {layer.down.data.get(), down_memory, own, columns, columns,
-                                        share.of_down, share.m, kernel});
+    fits &= loops().scale(from, dtype,
+                          {layer.up.data.get(), up_memory, out, own, static_cast<size_t>(rank),
+                           share.of_up, nullptr, 1});
+    fits &= loops().scale(from, dtype,
+                          {layer.down.data.get(), down_memory, own, columns, columns, share.of_down,
+                           share.m, kernel});
     up_memory += own * size_of(dtype);
     down_memory += own * columns * size_of(dtype);
   }
