@@ -15,7 +15,7 @@ const char* const ENGINE_FORMAT = "onnx";
 
 namespace {
 
-constexpr size_t LONGEST = 200;  // of what it says
+constexpr size_t LONGEST = 500;  // of what it says
 const std::string FORWARD = "forward";
 
 struct Kind {

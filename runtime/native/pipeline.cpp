@@ -143,6 +143,8 @@ Slots Pipeline::pair(const std::string& content, const std::string& style) const
     throw Refusal(exported_.folder + ": has no hypernetwork; export it with --hypernet");
   }
   const Lora one = read_lora(content), other = read_lora(style);
+  check_fit(exported_, one);
+  check_fit(exported_, other);
   return pair_slots(exported_, one, other, merger_->coefficients(one, other), threads_);
 }
 

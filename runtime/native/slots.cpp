@@ -17,8 +17,8 @@ std::string input_of(const Projection& projection, const std::string& end, int s
   return UNET + projection.name + "." + PREFIXES[side] + end;
 }
 
-void check_fit(const std::string& name, const Layer& layer, const std::string& source,
-               const std::map<std::string, Projection>& projections, const Exported& exported) {
+void check_layer(const std::string& name, const Layer& layer, const std::string& source,
+                 const std::map<std::string, Projection>& projections, const Exported& exported) {
   const std::string where = source + ": layer '" + name + "' ";
   const auto slot = projections.find(name.substr(std::min(UNET.size(), name.size())));
   if (name.compare(0, UNET.size(), UNET) != 0 || slot == projections.end() ||
@@ -40,6 +40,14 @@ void check_fit(const std::string& name, const Layer& layer, const std::string& s
   }
   if (!is_finite(layer.up) || !is_finite(layer.down)) {
     throw Refusal(where + "has NaN or infinite weights; get it again");
+  }
+}
+
+void check_layers(const Exported& exported, const std::map<std::string, Layer>& layers,
+                  const std::string& source) {
+  const auto projections = exported.projections();
+  for (const auto& [name, layer] : layers) {
+    check_layer(name, layer, source, projections, exported);
   }
 }
 
@@ -137,20 +145,17 @@ Slots empty_slots(const Exported& exported) {
   return slots;
 }
 
+void check_fit(const Exported& exported, const Lora& lora) {
+  check_layers(exported, lora.layers, lora.source);
+}
+
 Slots pair_slots(const Exported& exported, const Lora& content, const Lora& style,
                  const Coefficients& m, int threads) {
-  const auto projections = exported.projections();
   const Lora* const pair[] = {&content, &style};
-  for (const Lora* lora : pair) {
-    for (const auto& [name, layer] : lora->layers) {
-      check_fit(name, layer, lora->source, projections, exported);
-    }
-  }
   std::map<std::string, Layer> merged;
   if (!exported.pairs) {
     merged = weighted_sum(content, style, m, threads);
-    const std::string source = content.source + " and " + style.source + ", merged";
-    for (const auto& [name, layer] : merged) check_fit(name, layer, source, projections, exported);
+    check_layers(exported, merged, content.source + " and " + style.source + ", merged");
   }
   Slots slots;
   for (const Stage& stage : exported.part("unet")) {
