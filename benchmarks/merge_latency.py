@@ -21,11 +21,11 @@ from threadpoolctl import threadpool_limits
 
 from lorarar.artefacts.formats import ENGINES, FORMAT_OF, FORMATS, Dtype, Engine
 from lorarar.artefacts.merger import INPUT_DTYPES
-from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
+from lorarar.benchmarks.devices import RUNNERS, choose
 from lorarar.benchmarks.devices.device import Choice
-from lorarar.benchmarks.devices.measuring import PLACE_NOTES, Pace
-from lorarar.benchmarks.devices.merging import FULL, measure_merges
-from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
+from lorarar.benchmarks.devices.measuring import Pace
+from lorarar.benchmarks.devices.merging import FULL, STANDINS, measure_elsewhere, measure_merges
+from lorarar.benchmarks.devices.options import CoolDown, Cores, DeviceText, Sustained
 from lorarar.benchmarks.forms import Cost, cost, dense_coefficients
 from lorarar.benchmarks.machine import (
     Limits,
@@ -53,12 +53,8 @@ NOTES = [
     "synced, by numpy.",
     "peak: most private memory above the inputs during one run (mapped files do not count).",
     "runner: the C++ program of runtime/native in a process of its own; its peak is the process's.",
-    "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values.",
+    STANDINS,
 ]
-RUNNER_NOTE = (
-    "runner: the C++ program of runtime/native; coefficients from factored or prepared LoRAs, and "
-    "with the factors merged. error: largest difference from numpy's coefficients, by layer."
-)
 LIMITS = "gflop_per_second", "gigabytes_per_second"
 
 
@@ -240,47 +236,6 @@ def _shares(
     }
 
 
-def measure_elsewhere(
-    choice: Choice,
-    backends: list[Engine],
-    *,
-    base: str,
-    rank: int,
-    dtype: Dtype,
-    rounds: int,
-    pace: Pace,
-) -> Report:
-    """Measure the runner on a phone, or count what it does under emulation.
-
-    Raises LorararError for a backend that is not the runner's, and as of `measure_merges`.
-    """
-    report = Report(
-        benchmark="merge_latency",
-        machine=describe(),
-        settings={
-            "backend": " ".join(backends),
-            "base": base,
-            "rank": rank,
-            "threads": choice.threads,
-            "dtype": dtype,
-            "rounds": rounds,
-        },
-        notes=[RUNNER_NOTE, PLACE_NOTES[choice.name], NOTES[-1]],
-    )
-    for backend in backends:
-        rows, report.device = measure_merges(
-            choice,
-            runner_engine(backend),
-            base=base,
-            rank=rank,
-            dtype=dtype,
-            rounds=rounds,
-            pace=pace,
-        )
-        report.rows += [row | {"name": f"{row['name']}, {backend}"} for row in rows]
-    return report
-
-
 def main(
     backend: Annotated[
         list[str],  # typer knows no list of a Literal
@@ -289,7 +244,7 @@ def main(
             help=f"one of {', '.join(ENGINES)}; may be given several times",
         ),
     ],
-    device: Device = "host",
+    device: DeviceText = "host",
     base: Annotated[
         BaseName | None, typer.Option(help="default: sdxl, where emulated mini")
     ] = None,
@@ -303,7 +258,9 @@ def main(
     cores: Cores = None,
     cool_down: CoolDown = 20.0,
     sustained: Sustained = 60.0,
-    ziplora_steps: Annotated[int, typer.Option(min=0, help="ZipLoRA steps to time")] = 0,
+    ziplora_steps: Annotated[
+        int, typer.Option(min=0, help="ZipLoRA steps to time, on the host")
+    ] = 0,
     ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 32,
 ) -> None:
     """Time the dense form, the factored and prepared forms, and file to file, in one run; on other
@@ -322,6 +279,10 @@ def main(
             console=console,
         )
         add_runner_rows(report, backends)
+        if ziplora_steps:
+            from lorarar.benchmarks.ziplora import add_ziplora
+
+            add_ziplora(report, ziplora_steps, ziplora_latents)
     else:
         report = measure_elsewhere(
             choice,
@@ -332,10 +293,6 @@ def main(
             rounds=rounds,
             pace=Pace(cool_down, sustained),
         )
-    if ziplora_steps:
-        from lorarar.benchmarks.ziplora import add_ziplora
-
-        add_ziplora(report, ziplora_steps, ziplora_latents)
     publish(report, console, json)
 
 

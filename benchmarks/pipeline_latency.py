@@ -24,7 +24,7 @@ from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
 from lorarar.benchmarks.devices.device import Choice
 from lorarar.benchmarks.devices.drawing import measure_drawing
 from lorarar.benchmarks.devices.measuring import PLACE_NOTES, Pace
-from lorarar.benchmarks.devices.options import CoolDown, Cores, Device, Sustained
+from lorarar.benchmarks.devices.options import CoolDown, Cores, DeviceText, Sustained
 from lorarar.benchmarks.machine import alone, describe, run_and_watch
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
@@ -297,7 +297,7 @@ def main(
             help=f"{' or '.join(RUNNERS)}; may be given several times, default: both",
         ),
     ],
-    device: Device = "host",
+    device: DeviceText = "host",
     steps: Annotated[
         int | None, typer.Option(min=3, help="of a picture; default: 20, where emulated 3")
     ] = None,

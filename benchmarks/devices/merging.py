@@ -9,13 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from lorarar.artefacts.formats import FORMAT_OF, FORMATS, Dtype
+from lorarar.artefacts.formats import Engine as Backend
 from lorarar.artefacts.merger import INPUT_DTYPES
 from lorarar.bases import BASES
-from lorarar.benchmarks.devices import DEVICES
+from lorarar.benchmarks.devices import DEVICES, runner_engine
 from lorarar.benchmarks.devices.bundle import add_runner
 from lorarar.benchmarks.devices.device import OUTPUT, Choice, Device, Facts, Place
-from lorarar.benchmarks.devices.measuring import Pace, Row, measure_on, times_of
+from lorarar.benchmarks.devices.measuring import PLACE_NOTES, Pace, Row, measure_on, times_of
 from lorarar.benchmarks.forms import Cost, cost
+from lorarar.benchmarks.machine import describe
+from lorarar.benchmarks.report import Report
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors
 from lorarar.hypernet import ROLES, Hypernet
@@ -28,6 +31,54 @@ from lorarar.standin import standin_lora
 
 FULL: dict[Dtype, Level] = {"fp32": "full-fp32", "fp16": "full-fp16", "int8": "full-int8"}
 MERGED = ", factors merged"
+RUNNER_NOTE = (
+    "runner: the C++ program of runtime/native; coefficients from factored or prepared LoRAs, and "
+    "with the factors merged. error: largest difference from numpy's coefficients, by layer."
+)
+STANDINS = (
+    "LoRAs are seeded stand-ins and the hypernetwork is untrained; times do not depend on values."
+)
+
+
+def measure_elsewhere(
+    choice: Choice,
+    backends: list[Backend],
+    *,
+    base: str,
+    rank: int,
+    dtype: Dtype,
+    rounds: int,
+    pace: Pace,
+) -> Report:
+    """Measure the runner on a phone, or count what it does under emulation.
+
+    Raises LorararError for a backend that is not the runner's, and as of `measure_merges`.
+    """
+    report = Report(
+        benchmark="merge_latency",
+        machine=describe(),
+        settings={
+            "backend": " ".join(backends),
+            "base": base,
+            "rank": rank,
+            "threads": choice.threads,
+            "dtype": dtype,
+            "rounds": rounds,
+        },
+        notes=[RUNNER_NOTE, PLACE_NOTES[choice.name], STANDINS],
+    )
+    for backend in backends:
+        rows, report.device = measure_merges(
+            choice,
+            runner_engine(backend),
+            base=base,
+            rank=rank,
+            dtype=dtype,
+            rounds=rounds,
+            pace=pace,
+        )
+        report.rows += [row | {"name": f"{row['name']}, {backend}"} for row in rows]
+    return report
 
 
 def measure_merges(
@@ -38,8 +89,7 @@ def measure_merges(
     Raises LorararError if a tool, the exporter or the device is missing, or if the runner fails.
     """
     device = DEVICES[choice.name]
-    dtypes = INPUT_DTYPES[dtype]
-    content, style = (standin_lora(base, rank, seed, dtypes) for seed in (1, 2))
+    content, style = (standin_lora(base, rank, seed, INPUT_DTYPES[dtype]) for seed in (1, 2))
     hypernet = Hypernet.random(BASES[base].widths)
     with tempfile.TemporaryDirectory() as folder:
         bundle = Path(folder)

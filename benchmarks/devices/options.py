@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-Device = Annotated[str, typer.Option(help="host, emulated-aarch64, adb or adb:SERIAL")]
+DeviceText = Annotated[str, typer.Option(help="host, emulated-aarch64, adb or adb:SERIAL")]
 Cores = Annotated[
     str | None, typer.Option(help="mask to pin a phone's runner to, such as f0; default: fastest")
 ]
