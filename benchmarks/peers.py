@@ -43,8 +43,9 @@ NOTES = [
     "put in another pair of files, until drawing can begin; where a peer does so within drawing, "
     "what its first step takes longer than with the pair before. ours, lorarar: the hypernetwork's "
     "merge included; direct: both at weight 1, as the peers do.",
-    "plain dB, pair dB: PSNR of the picture beside diffusers in float32 with the same weights, "
-    "noise and pair. peak: the process's most memory, mapped files included.",
+    "plain dB, pair dB: PSNR of the picture beside diffusers in float32 with the same weights and "
+    "noise, with a pair where both its LoRAs have weight 1. peak: the process's most memory, "
+    "mapped files included.",
 ]
 
 
@@ -253,7 +254,7 @@ def row_of(way: Way, measured: Measured, wanted: Measured) -> dict[str, Any]:
         **{name: measured.figures[name] for name in FIGURES},
         "peak_gb": measured.peak_gb,
         "plain_db": decibels(measured.plain, wanted.plain),
-        "pair_db": decibels(measured.pair, wanted.pair),
+        "pair_db": None if way.kind == "lorarar" else decibels(measured.pair, wanted.pair),
     }
 
 

@@ -160,6 +160,12 @@ def test_a_peer_that_fails_is_said_and_the_others_are_measured(studio, monkeypat
     assert "its wheels are not for this processor" in capsys.readouterr().out
 
 
+def test_a_merge_of_another_kind_is_not_held_against_the_plain_sum():
+    way = peers.Way("ours", "lorarar", "none")
+    row = peers.row_of(way, measured(1.0, 101), measured(1.0, 100))
+    assert row["plain_db"] == pytest.approx(48.1, abs=0.1) and row["pair_db"] is None
+
+
 @pytest.mark.parametrize(("lazily", "swap"), [(False, 5), (True, 25)])
 def test_a_lazy_peers_swap_is_what_its_next_first_step_takes_longer(
     lazily, swap, tmp_path, monkeypatch
