@@ -1,6 +1,7 @@
 """What a pass of a base's UNet costs, counted on torch's meta device, without its weights."""
 
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -41,6 +42,7 @@ class PassCost:
         return Cost(flop / 1e9, (moved + passes * self.activations * FLOAT16_BYTES) / 1e9)
 
 
+@cache
 def count_pass(base: str, side: int) -> PassCost:
     """Count a pass on latents of `side` x `side` cells.
 
