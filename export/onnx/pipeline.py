@@ -4,9 +4,8 @@ The graphs are traced without weights; each weight is read, quantised and writte
 that SDXL's UNet needs little memory. In 8 and 4 bits linear layers are MatMulNBits, which ONNX
 Runtime multiplies without widening the weights first, on CPUs, WebGPU and CUDA; convolutions, and
 in 8 bits narrow linear layers, are int8 behind DequantizeLinear, which every execution provider
-knows, and which `lorarar.runtime` has computed once when it opens a graph: steps are then as fast
-as in float32 on every processor, and SDXL's convolutions take 1.3 GB in place of 0.3. All compute
-is in float32.
+knows, and which `lorarar.runtime` has computed once when it opens a graph, so that no step widens
+weights; SDXL's convolutions then take 1.3 GB of memory in place of 0.3. All compute is in float32.
 """
 
 import shutil
