@@ -23,7 +23,7 @@ test-devices: .venv/ready
 # What emulation, the runner and adb need; as root, on Debian.
 devices:
 	apt-get install -y --no-install-recommends adb cmake g++ g++-aarch64-linux-gnu gcc \
-		nlohmann-json3-dev npm qemu-user
+		ninja-build nlohmann-json3-dev npm qemu-user
 
 lint: style types android-types layers
 
