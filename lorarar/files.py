@@ -104,6 +104,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]
             f"{path}: not a valid safetensors file ({reason}); get it again"
         ) from error
     metadata = header.pop("__metadata__", None) or {}
+    for name, entry in header.items():
+        if not isinstance(entry, dict):  # a list of its fields passes the library's check
+            raise LorararError(
+                f"{path}: not a valid safetensors file (tensor '{name}' is no object); get it again"
+            )
     size = path.stat().st_size - start
     data = np.memmap(path, np.uint8, "r", start) if size else np.empty(0, np.uint8)
     return {name: _view(data, entry, name, path) for name, entry in header.items()}, metadata

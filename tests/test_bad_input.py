@@ -78,6 +78,7 @@ def test_files_that_are_no_safetensors(tmp_path):
         b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
         b'"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
         b'{"a":"b"}',
+        b'{"a":["F32",[1],[0,4]]}',
         b"[]",
         b"[" * 50_000,
         b'{"__metadata__":{"lora_adapter_metadata":7}}',
