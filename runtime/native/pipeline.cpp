@@ -160,11 +160,12 @@ Tensor Pipeline::step(const std::vector<Text>& texts, const Slots& slots, const 
       pooled.push_back(text.pooled);
     }
     const Tensor batch_of_samples = joined(samples, 0);
+    const auto count = static_cast<int64_t>(batch.size());
     const Tensors given = {{"sample", batch_of_samples},
                            {"timestep", one_number(time)},
                            {"encoder_hidden_states", joined(hidden, 0)},
                            {"text_embeds", joined(pooled, 0)},
-                           {"time_ids", time_ids(static_cast<int64_t>(batch.size()), height, width)}};
+                           {"time_ids", time_ids(count, height, width)}};
     return output(run(UNET, given, &slots), "out_sample", batch_of_samples.shape);
   };
   const bool takes_any_batch = exported_.unet_input("sample").shape.front() == -1;
@@ -212,8 +213,8 @@ Tensors Pipeline::run(const std::string& part, Tensors tensors, const Slots* slo
       const auto found = tensors.find(input.name);
       if (found == tensors.end() || !fits(found->second, input.dtype, input.shape)) {
         const std::string what = found == tensors.end() ? "nothing" : shape_of(found->second);
-        throw Refusal(exported_.path(stage.file) + ": input '" + input.name + "' cannot be " + what +
-                      "; export the model again");
+        throw Refusal(exported_.path(stage.file) + ": input '" + input.name + "' cannot be " +
+                      what + "; export the model again");
       }
       inputs.emplace_back(found->first, found->second);
     }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <map>
 
 #include "files.hpp"
 #include "json.hpp"
@@ -125,7 +126,8 @@ Tensor euler(const Schedule& schedule, const Tensor& noise, int steps, const Run
     const auto scale = static_cast<float>(std::sqrt(sigma * sigma + 1));
     const Tensor sample = each(x, [=](float given) { return given / scale; });
     const Tensor output = model(sample, static_cast<float>(times[step]));
-    const auto size = static_cast<float>(sigma), change = static_cast<float>((next - sigma) / sigma);
+    const auto size = static_cast<float>(sigma);
+    const auto change = static_cast<float>((next - sigma) / sigma);
     auto [moved, values] = make_tensor<float>(Dtype::f32, x.shape);
     for (size_t i = 0; i < x.count(); ++i) {
       const float given = x.as<float>()[i], found = output.as<float>()[i];
