@@ -5,16 +5,20 @@ Weights are random, as no real ones may be assumed; a step's time does not depen
 
 import statistics
 import time
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, UNet2DConditionModel
 
 from lorarar.bases import BASES
 from lorarar.benchmarks.machine import describe_gpu
 from lorarar.benchmarks.report import Report
 from lorarar.diffusion.pipeline import fastest_device
 from lorarar.diffusion.standin import standin_unet
+from lorarar.embedded import BASE as EMBEDDED_BASE
+from lorarar.embedded import NAME
 from lorarar.hypernet import ROLES
 from lorarar.standin import standin_lora
 from lorarar.training.denoising import Examples
@@ -24,27 +28,36 @@ TOKENS = 77
 PUBLISHED_LATENTS = 128
 
 
-def add_ziplora(report: Report, steps: int, latents: int) -> None:
-    """Time `steps` real steps; add a row for 100 of them, and a note.
+@dataclass(frozen=True)
+class Steps:
+    """Real steps. milliseconds: of each; parameters: the UNet's, in millions; how: what helped."""
 
-    On a GPU, if there is one; on a CPU with gradient checkpointing, as memory is scarcer there.
+    milliseconds: list[float]
+    parameters: float
+    how: str
+
+    @property
+    def median(self) -> float:
+        """Milliseconds of one step."""
+        return statistics.median(self.milliseconds)
+
+
+def time_steps(unet: Any, base: str, *, rank: int, steps: int, latents: int) -> Steps:
+    """Take `steps` real steps on this UNet, in its dtype, with seeded LoRAs and random examples.
+
+    On a GPU, if it is there; on a CPU with gradient checkpointing, as memory is scarcer there.
     """
-    base, rank, dtype = report.settings["base"], report.settings["rank"], torch.bfloat16
-    torch.set_num_threads(report.settings["threads"])
-    device = fastest_device()
-    unet = standin_unet(BASES[base], dtype, latents, device)
-    on_gpu = device.type != "cpu"
+    on_gpu = unet.device.type != "cpu"
     if not on_gpu:
         unet.enable_gradient_checkpointing()
-    report.machine |= describe_gpu()
     torch.manual_seed(1)
     examples = {
         role: Examples(
-            torch.randn(1, 4, latents, latents),
-            torch.randn(1, TOKENS, BASES[base].cross_attention, dtype=dtype),
-            torch.randn(1, BASES[base].pooled, dtype=dtype),
-            torch.ones(1, 6, dtype=dtype),
-        ).to(device)
+            torch.randn(1, unet.config.in_channels, latents, latents),
+            torch.randn(1, TOKENS, BASES[base].cross_attention, dtype=unet.dtype),
+            torch.randn(1, BASES[base].pooled, dtype=unet.dtype),
+            torch.ones(1, 6, dtype=unet.dtype),
+        ).to(unet.device)
         for role in ROLES
     }
     content, style = (standin_lora(base, rank, seed) for seed in (1, 2))
@@ -60,30 +73,61 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
     )
     times = [(after - before) * 1e3 for before, after in pairwise(ended)]
     parameters = sum(weight.numel() for weight in unet.parameters()) / 1e6
-    dense = next(row for row in report.rows if row["name"].startswith("dense"))
-    scaled = steps != STEPS
-    whole = statistics.median(times) * STEPS if scaled else sum(times)
-    report.rows.append(
-        dict.fromkeys(dense)
-        | {
-            "name": f"ZipLoRA, {STEPS} steps{' (scaled)' if scaled else ''}",
-            "median_ms": whole,
-            "min_ms": min(times) * STEPS,
-            "max_ms": max(times) * STEPS,
-            "times_dense": dense["median_ms"] / whole,
-        }
-    )
-    held = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory"
+    held = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory" if on_gpu else ""
+    return Steps(times, parameters, held or "gradient checkpointing")
+
+
+def time_standin(base: str, rank: int, steps: int, latents: int, threads: int) -> Steps:
+    """The same on a UNet of a base's true size with random weights in bfloat16."""
+    torch.set_num_threads(threads)
+    unet = standin_unet(BASES[base], torch.bfloat16, latents, fastest_device())
+    return time_steps(unet, base, rank=rank, steps=steps, latents=latents)
+
+
+def time_embedded(rank: int, threads: int) -> Steps:
+    """All published steps on the embedded model's UNet, with its weights, in float32."""
+    torch.set_num_threads(threads)
+    unet = UNet2DConditionModel.from_pretrained(EMBEDDED_BASE / "unet")
+    return time_steps(unet, NAME, rank=rank, steps=STEPS, latents=unet.config.sample_size)
+
+
+def scaled_name(steps: int) -> str:
+    return f"ZipLoRA, {STEPS} steps{'' if steps == STEPS else ' (scaled)'}"
+
+
+def describe_steps(found: Steps, base: str, latents: int) -> str:
+    """One line: how many real steps of what, and what they were scaled to."""
+    steps = len(found.milliseconds)
     note = (
-        f"ZipLoRA: {steps} real steps of {statistics.median(times) / 1e3:.2f} s each on a UNet of "
-        f"{parameters:.0f} M parameters ({base}, random weights, bfloat16, {latents}x{latents} "
-        f"latents = {8 * latents} px, {held if on_gpu else 'gradient checkpointing'})"
+        f"ZipLoRA: {steps} real steps of {found.median / 1e3:.2f} s each on a UNet of "
+        f"{found.parameters:.0f} M parameters ({base}, random weights, bfloat16, "
+        f"{latents}x{latents} latents = {8 * latents} px, {found.how})"
     )
-    if scaled:
+    if steps != STEPS:
         note += f", scaled to {STEPS} steps"
     if latents < PUBLISHED_LATENTS:
         note += "; the published setting is 1024 px, where a step costs more."
-    report.notes.append(note)
+    return note
+
+
+def add_ziplora(report: Report, steps: int, latents: int) -> None:
+    """Time `steps` real steps; add a row for 100 of them, and a note."""
+    base, rank, threads = (report.settings[key] for key in ("base", "rank", "threads"))
+    found = time_standin(base, rank, steps, latents, threads)
+    report.machine |= describe_gpu()
+    dense = next(row for row in report.rows if row["name"].startswith("dense"))
+    whole = found.median * STEPS if steps != STEPS else sum(found.milliseconds)
+    report.rows.append(
+        dict.fromkeys(dense)
+        | {
+            "name": scaled_name(steps),
+            "median_ms": whole,
+            "min_ms": min(found.milliseconds) * STEPS,
+            "max_ms": max(found.milliseconds) * STEPS,
+            "times_dense": dense["median_ms"] / whole,
+        }
+    )
+    report.notes.append(describe_steps(found, base, latents))
     for row in report.rows:
         if row["name"].startswith(("factored", "prepared")):
             report.notes.append(
