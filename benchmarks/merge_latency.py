@@ -115,7 +115,7 @@ def measure(
                 "gflop": gflop,
                 "gigabytes": gigabytes,
             }
-            | _shares(gflop, gigabytes, seconds, limits)
+            | shares(gflop, gigabytes, seconds, limits)
             | {"peak_megabytes": peaks[work.name]}
         )
     return report
@@ -222,11 +222,11 @@ def add_runner_rows(report: Report, backends: list[Engine]) -> None:
                     "name": f"{row['name']}, {engine}",
                     "times_dense": dense / row["median_ms"],
                 }
-                | _shares(row["gflop"], row["gigabytes"], row["median_ms"] / 1e3, limits)
+                | shares(row["gflop"], row["gigabytes"], row["median_ms"] / 1e3, limits)
             )
 
 
-def _shares(
+def shares(
     gflop: float | None, gigabytes: float | None, seconds: float, limits: Limits
 ) -> dict[str, float | None]:
     """What was done in this time, as shares of the machine's limits; None where none is counted."""

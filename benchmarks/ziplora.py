@@ -30,9 +30,11 @@ PUBLISHED_LATENTS = 128
 
 @dataclass(frozen=True)
 class Steps:
-    """Real steps. milliseconds: of each; parameters: the UNet's, in millions; how: what helped."""
+    """Real steps. milliseconds: of each; latents: their side; parameters: the UNet's, in millions;
+    how: what helped."""
 
     milliseconds: list[float]
+    latents: int
     parameters: float
     how: str
 
@@ -40,6 +42,15 @@ class Steps:
     def median(self) -> float:
         """Milliseconds of one step."""
         return statistics.median(self.milliseconds)
+
+    def scaled(self) -> dict[str, float]:
+        """Columns for all published steps: the sum where all were taken, else their median's."""
+        times = self.milliseconds
+        return {
+            "median_ms": sum(times) if len(times) == STEPS else self.median * STEPS,
+            "min_ms": min(times) * STEPS,
+            "max_ms": max(times) * STEPS,
+        }
 
 
 def time_steps(unet: Any, base: str, *, rank: int, steps: int, latents: int) -> Steps:
@@ -74,7 +85,7 @@ def time_steps(unet: Any, base: str, *, rank: int, steps: int, latents: int) -> 
     times = [(after - before) * 1e3 for before, after in pairwise(ended)]
     parameters = sum(weight.numel() for weight in unet.parameters()) / 1e6
     held = f"{torch.cuda.max_memory_allocated() / 1e9:.1f} GB of GPU memory" if on_gpu else ""
-    return Steps(times, parameters, held or "gradient checkpointing")
+    return Steps(times, latents, parameters, held or "gradient checkpointing")
 
 
 def time_standin(base: str, rank: int, steps: int, latents: int, threads: int) -> Steps:
@@ -95,17 +106,17 @@ def scaled_name(steps: int) -> str:
     return f"ZipLoRA, {STEPS} steps{'' if steps == STEPS else ' (scaled)'}"
 
 
-def describe_steps(found: Steps, base: str, latents: int) -> str:
+def describe_steps(found: Steps, base: str) -> str:
     """One line: how many real steps of what, and what they were scaled to."""
     steps = len(found.milliseconds)
     note = (
         f"ZipLoRA: {steps} real steps of {found.median / 1e3:.2f} s each on a UNet of "
         f"{found.parameters:.0f} M parameters ({base}, random weights, bfloat16, "
-        f"{latents}x{latents} latents = {8 * latents} px, {found.how})"
+        f"{found.latents}x{found.latents} latents = {8 * found.latents} px, {found.how})"
     )
     if steps != STEPS:
         note += f", scaled to {STEPS} steps"
-    if latents < PUBLISHED_LATENTS:
+    if found.latents < PUBLISHED_LATENTS:
         note += "; the published setting is 1024 px, where a step costs more."
     return note
 
@@ -116,18 +127,16 @@ def add_ziplora(report: Report, steps: int, latents: int) -> None:
     found = time_standin(base, rank, steps, latents, threads)
     report.machine |= describe_gpu()
     dense = next(row for row in report.rows if row["name"].startswith("dense"))
-    whole = found.median * STEPS if steps != STEPS else sum(found.milliseconds)
+    whole = found.scaled()["median_ms"]
     report.rows.append(
         dict.fromkeys(dense)
         | {
             "name": scaled_name(steps),
-            "median_ms": whole,
-            "min_ms": min(found.milliseconds) * STEPS,
-            "max_ms": max(found.milliseconds) * STEPS,
+            **found.scaled(),
             "times_dense": dense["median_ms"] / whole,
         }
     )
-    report.notes.append(describe_steps(found, base, latents))
+    report.notes.append(describe_steps(found, base))
     for row in report.rows:
         if row["name"].startswith(("factored", "prepared")):
             report.notes.append(
