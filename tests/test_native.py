@@ -277,7 +277,10 @@ def test_bad_arguments_and_files_are_refused_in_one_line(runner, merger, tmp_pat
     assert "damaged.pte" in refused(runner, "merge", damaged, *PAIR)
     out = tmp_path / "none" / "out.safetensors"
     assert "cannot be written" in refused(runner, "merge", merger, *PAIR, "-o", out)
-    assert "no regular file" in refused(runner, "merge", merger, *PAIR, "-o", tmp_path)
+    forced = "-o", tmp_path, "--force"
+    assert "no regular file" in refused(runner, "merge", merger, *PAIR, *forced)
+    assert "exists already" in refused(runner, "merge", merger, *PAIR, "-o", damaged)
+    assert damaged.read_bytes() == content
     assert [path.name for path in tmp_path.iterdir()] == ["damaged.pte"]
 
 

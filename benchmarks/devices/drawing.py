@@ -85,7 +85,7 @@ def draw_picture(
 ) -> list[Row]:
     """The row of a whole picture. error: the latents' largest difference from Python's, by the
     largest latent."""
-    words = ["picture", MODEL, *PAIR_NAMES, "--given", GIVEN, "-o", "picture.png"]
+    words = ["picture", MODEL, *PAIR_NAMES, "--given", GIVEN, "-o", "picture.png", "--force"]
     with tempfile.TemporaryDirectory() as folder:
         latents = Path(folder, OUTPUT)
         arguments = [*words, "--latents", OUTPUT, "--steps", str(steps), *common]

@@ -174,7 +174,9 @@ def run_merge(
     words = ["merge", *work.files, "--rounds", str(rounds), "--threads", str(threads)]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, OUTPUT)
-        predicted = device.run(place, [*words, "--only", "coefficients", "-o", OUTPUT], output)
+        predicted = device.run(
+            place, [*words, "--only", "coefficients", "-o", OUTPUT, "--force"], output
+        )
         error = largest_error(output, work.wanted)
     merged = device.run(place, [*words, "--only", "merge"])
     form = next(name for name in predicted.rows if name.startswith("coefficients"))

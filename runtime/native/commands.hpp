@@ -15,6 +15,7 @@ struct Arguments {
   std::map<std::string, std::string> options;  // without dashes: "given", "o"
   int threads = 1;
   int rounds = 1;
+  bool force = false;  // files that exist may be replaced
 
   bool has(const std::string& option) const { return options.count(option) > 0; }
   // Throws Refusal if it is missing.

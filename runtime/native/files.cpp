@@ -77,6 +77,13 @@ Mapped map_file(const std::string& path, const std::string& kind) {
   return {{static_cast<const std::byte*>(memory), unmap}, size};
 }
 
+void refuse_existing(const std::string& path, bool force) {
+  struct stat about{};
+  if (!force && stat(path.c_str(), &about) == 0) {
+    throw Refusal(path + ": exists already; pass --force to replace it");
+  }
+}
+
 std::string write_atomically(const std::string& path,
                              const std::function<void(const Put&)>& write_to) {
   const std::string target = real_path(path);

@@ -19,6 +19,9 @@ struct Mapped {
 // Throws Refusal if it is missing, a folder, or cannot be read; `kind` is what to name instead.
 Mapped map_file(const std::string& path, const std::string& kind);
 
+// Throws Refusal if something is at `path` and `force` is not given.
+void refuse_existing(const std::string& path, bool force);
+
 // Takes the bytes of a file that is being written.
 using Put = std::function<void(const void* bytes, size_t size)>;
 

@@ -7,6 +7,7 @@
 
 #include "commands.hpp"
 #include "engine.hpp"
+#include "files.hpp"
 #include "refusal.hpp"
 
 #if defined(__GLIBC__)
@@ -60,7 +61,7 @@ std::string usage() {
   for (const Command& command : COMMANDS) {
     text += std::string(" lorarar-run ") + command.name + " " + command.usage + " |";
   }
-  return text + " any: [--threads N] [--rounds N]";
+  return text + " any: [--threads N] [--rounds N] [--force]";
 }
 
 int whole(const std::string& option, const std::string& text, int most) {
@@ -81,6 +82,10 @@ Arguments parse(int count, char** words, const Command& command) {
       continue;
     }
     const std::string option = word.substr(word.compare(0, 2, "--") == 0 ? 2 : 1);
+    if (option == "force") {
+      arguments.force = true;
+      continue;
+    }
     const bool known = command.needed.count(option) || command.allowed.count(option) ||
                        option == "threads" || option == "rounds";
     if (!known || i + 1 == count) throw Refusal(word + ": unknown or without a value; " + usage());
@@ -93,6 +98,9 @@ Arguments parse(int count, char** words, const Command& command) {
   if (arguments.places.size() < command.fewest || arguments.places.size() > command.most) {
     throw Refusal(std::string(command.name) + ": " + std::to_string(arguments.places.size()) +
                   " files given; " + usage());
+  }
+  for (const std::string output : {"o", "latents"}) {
+    if (arguments.has(output)) refuse_existing(arguments.get(output), arguments.force);
   }
   return arguments;
 }
