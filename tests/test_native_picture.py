@@ -101,13 +101,11 @@ def assert_same_picture(case: Case, output: Path, pipeline: Pipeline, **options:
 
 @pytest.fixture
 def unlike_pair(case, tmp_path) -> tuple[Path, Path]:
-    """Two LoRAs of unequal ranks and dtypes, with scales; for ExecuTorch each lacks layers, of
-    which ONNX Runtime says, from Python, too, that it cannot re-use its buffers."""
+    """Two LoRAs of unequal ranks and dtypes, with scales; each lacks layers of the other."""
     content, style = (load_lora(path).layers for path in PAIR)
     names = sorted(content)
-    lacking = 2 if case.engine == "executorch" else 0
-    one = {name: content[name]._replace(scale=0.5) for name in names[lacking:]}
-    other = {name: half_rank(style[name]) for name in names[: len(names) - lacking]}
+    one = {name: content[name]._replace(scale=0.5) for name in names[2:]}
+    other = {name: half_rank(style[name]) for name in names[:-2]}
     paths = tmp_path / "content.safetensors", tmp_path / "style.safetensors"
     for path, layers in zip(paths, (one, other), strict=True):
         save_lora(Lora(layers), path)

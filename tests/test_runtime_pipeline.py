@@ -21,7 +21,8 @@ from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
 from lorarar.export.onnx.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
-from lorarar.lora import load_lora
+from lorarar.lora import Layer, Lora, load_lora
+from lorarar.methods import merge
 from lorarar.prepare import prepare
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.pipeline import Pipeline
@@ -89,6 +90,26 @@ def test_prepared_loras_draw_as_plain_ones(exported_none, tmp_path):
         pipeline.set_pair(*pair)
         pictures.append(np.asarray(pipeline.generate(PROMPTS[1], steps=4)) / 255)
     assert psnr(*pictures) > 60
+
+
+def test_pairs_whose_layers_and_ranks_differ_draw_as_their_merged_lora(exported_none, tmp_path):
+    content, style = (load_lora(path).layers for path in PAIR)
+    names = sorted(content)
+    half = {
+        name: Layer(np.asarray(layer.up)[:, :3], np.asarray(layer.down)[:3], layer.scale)
+        for name, layer in style.items()
+    }
+    one = Lora({name: content[name] for name in names[2:]})
+    other = Lora({name: half[name] if name in names[::2] else style[name] for name in names[:-3]})
+    pipeline = Pipeline.load(exported_none, threads=1)
+    paths = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    for lora, path in zip((one, other), paths, strict=True):
+        save_lora(lora, path)
+    pipeline.set_pair(*paths)
+    *_, found = pipeline.steps(PROMPTS[1], steps=3)
+    pipeline.load_lora(merge(one, other, hypernet=load_hypernet(HYPERNET)))
+    *_, wanted = pipeline.steps(PROMPTS[1], steps=3)
+    assert psnr(found, wanted) > 60
 
 
 def test_loras_used_last_are_kept_and_changed_files_read_again(exported_int8, tmp_path):

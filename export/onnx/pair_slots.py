@@ -3,7 +3,7 @@
 Not traced by torch, as sums of two dynamic ranks make that take a third longer.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import numpy as np
 import onnx_ir as ir
@@ -11,7 +11,7 @@ import onnx_ir as ir
 from lorarar.artefacts.pipeline import SLOT_PREFIXES, slot_inputs
 
 
-def add_style_slots(model: ir.Model, projections: Iterable[str]) -> None:
+def add_style_slots(model: ir.Model, projections: Collection[str]) -> None:
     """Give each projection, beside its slot, which becomes the content slot, a style slot.
 
     It then takes [down_c * m_c; down_s * m_s] and [up_c, up_s]. Every input gets a default, so
@@ -20,6 +20,13 @@ def add_style_slots(model: ir.Model, projections: Iterable[str]) -> None:
     """
     graph = model.graph
     traced = {value.name: value for value in graph.inputs}
+    ranks = {
+        size
+        for projection in projections
+        for name in slot_inputs(projection)[:2]
+        for size in traced[name].shape or ()
+        if isinstance(size, ir.SymbolicDim)
+    }
     for projection in projections:
         first_down, first_up, _ = (traced.get(name) for name in slot_inputs(projection))
         assert first_down is not None
@@ -41,7 +48,17 @@ def add_style_slots(model: ir.Model, projections: Iterable[str]) -> None:
         for value, places in uses.items():
             for user, index in places:
                 user.replace_input_with(index, joined[value])
+    _forget_shapes(graph, ranks)
     graph.sort()
+
+
+def _forget_shapes(graph: ir.Graph, sizes: set[ir.SymbolicDim]) -> None:
+    """Of what has one of these sizes: torch traced one rank for all layers, and ONNX Runtime gives
+    results of one size the same memory."""
+    for node in graph:
+        for value in node.outputs:
+            if sizes & set(value.shape or ()):
+                value.shape = None
 
 
 def _factor(graph: ir.Graph, name: str, first: ir.Value) -> ir.Value:
