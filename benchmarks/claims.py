@@ -46,7 +46,7 @@ def claims(rows: Sequence[Row], here: float, phones: Sequence[float]) -> list[Cl
     """
     places = dict.fromkeys(row["where"] for row in rows if row["base"] == LARGEST_BASE)
     measured = [each for each in places if not each.startswith(PROJECTED)]
-    found = []
+    found: list[Claim] = []
     for form in SPEEDUPS:
         found += _faster_here(rows, form, here, phones)
         found += _faster_on_phones(rows, form)
