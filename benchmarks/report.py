@@ -11,7 +11,7 @@ from rich.table import Table
 from lorarar.files import write_atomically
 
 SCHEMA = "lorarar.benchmark.1"
-WIDTH = 140
+WIDTH = 200
 
 
 @dataclass(kw_only=True)
