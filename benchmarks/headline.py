@@ -206,9 +206,9 @@ def contributed(folder: Path = CONTRIBUTIONS) -> Iterator[dict[str, Any]]:
 
 
 def main(
-    rounds: Annotated[int, typer.Option(min=1, help="of each merge here")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="of each merge here")] = 5,
     ziplora_steps: Annotated[int, typer.Option(min=1, help="real ones, scaled to 100")] = 2,
-    ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 32,
+    ziplora_latents: Annotated[int, typer.Option(min=8, help="its latents' side")] = 64,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Print one table of every form in every place, and what it says of our claims."""
