@@ -11,7 +11,9 @@ BESIDE = (
     "CHANGELOG.md",
     "android_demo/*.md",
     "benchmarks/LOG.md",
+    "benchmarks/devices/insn.c",
     "benchmarks/results/*",
+    "benchmarks/schema.json",
     "examples/*.py",
 )
 
