@@ -120,9 +120,9 @@ class Studio:
     def loras(self, way: Way) -> list[list[str]]:
         """Two pairs, in the names that the peer reads."""
         layout = "kohya" if way.peer == "openvino" else "diffusers"
-        folder = self.folder / "loras" / self.base
         return [
-            [str(folder / f"{layout}-{n}.safetensors") for n in two] for two in ((1, 2), (3, 4))
+            [str(self.lora_folder / f"{layout}-{n}.safetensors") for n in two]
+            for two in ((1, 2), (3, 4))
         ]
 
 

@@ -1,22 +1,11 @@
-"""The programs that the build and its tests call, and what brings them."""
+"""The programs that the build and its tests call."""
 
-import shutil
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lorarar.errors import LorararError
-
-PACKAGES = {  # of Debian, where they have other names than the programs
-    "javac": "default-jdk-headless",
-    "java": "default-jdk-headless",
-    "keytool": "default-jdk-headless",
-    "dpkg-deb": "dpkg",
-    "apt-get": "apt",
-    "readelf": "binutils",
-    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
-    "qemu-aarch64": "qemu-user",
-}
+from lorarar.runtime.native.tools import require
 
 
 def run(command: Sequence[str | Path]) -> str:
@@ -33,13 +22,6 @@ def run(command: Sequence[str | Path]) -> str:
     except subprocess.CalledProcessError as error:
         raise LorararError(f"{name} failed:\n{error.stdout}{error.stderr}".strip()) from error
     return done.stdout
-
-
-def require(program: str) -> None:
-    """Raise LorararError naming Debian's package if a program is not installed."""
-    if shutil.which(program) is None:
-        package = PACKAGES.get(program, program)
-        raise LorararError(f"{program}: not installed; run: apt-get install {package}")
 
 
 def compile_java(sources: Iterable[Path], folder: Path, *class_path: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""The programs that building the runner calls, what brings them, and what is fetched, pinned."""
+"""The programs that building the runner and the demo app calls, what brings them, and digests."""
 
 import hashlib
 import shutil
@@ -10,9 +10,15 @@ from lorarar.errors import LorararError
 
 PACKAGES = {  # of Debian, where they have other names than the programs
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
-    "dpkg-deb": "dpkg",
+    "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
     "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+    "java": "default-jdk-headless",
+    "javac": "default-jdk-headless",
+    "keytool": "default-jdk-headless",
     "ninja": "ninja-build",
+    "qemu-aarch64": "qemu-user",
+    "readelf": "binutils",
 }
 
 
