@@ -8,7 +8,6 @@ import base64
 import hashlib
 import shutil
 import tarfile
-import urllib.request
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from pathlib import Path
 
 from lorarar.errors import LorararError
 from lorarar.files import user_cache, write_atomically, write_folder_atomically
+from lorarar.runtime.native.tools import fetch_from_debian
 
 from .tools import run
 
-DEBIAN = ("http://deb.debian.org/debian", "http://archive.debian.org/debian")
 DX = (
     "pool/main/a/android-platform-dalvik/dalvik-exchange_10.0.0+r36-1_all.deb",
     "8fc128db7c27253d963eb9b33de79b197162a4749d2ba69019b2fd0664cbd7fe",
@@ -131,23 +130,11 @@ def _unpacked_deb(cache: Path, path: str, sha256: str) -> Path:
     if folder.exists():
         return folder
     package = cache / Path(path).name
-    _check(_download(path), package.name, hashlib.sha256, sha256, package)
+    _check(fetch_from_debian(path), package.name, hashlib.sha256, sha256, package)
     write_folder_atomically(
         folder, lambda part: run(["dpkg-deb", "-x", package, part]), force=False
     )
     return folder
-
-
-def _download(path: str) -> bytes:
-    reasons = []
-    for mirror in DEBIAN:
-        try:
-            with urllib.request.urlopen(f"{mirror}/{path}", timeout=60) as answer:
-                content: bytes = answer.read()
-                return content
-        except OSError as error:
-            reasons.append(f"{mirror}: {error}")
-    raise LorararError(f"{Path(path).name}: cannot be fetched ({'; '.join(reasons)})")
 
 
 def _fetched_npm(cache: Path, name: str, version: str, integrity: str) -> Path:

@@ -7,13 +7,12 @@ from Debian: those of an older version, as its C API only grows.
 import shutil
 import tarfile
 import tempfile
-import urllib.request
 from pathlib import Path
 
 from lorarar.errors import LorararError
 from lorarar.files import user_cache, write_folder_atomically
 
-from .tools import check_digest, run
+from .tools import check_digest, fetch_from_debian, run
 
 VERSION = "1.30.0"
 NPM_SHA512 = (
@@ -22,7 +21,6 @@ NPM_SHA512 = (
 )
 HEADERS = "pool/main/o/onnxruntime/libonnxruntime-dev_1.21.0+dfsg-1_amd64.deb"
 HEADERS_SHA256 = "14f7d959d5deacbcf1504830d4189f91fc67382b399ed9ae9d3aa9c4050ced08"
-DEBIAN = ("http://deb.debian.org/debian", "http://archive.debian.org/debian")
 LIBRARY = "libonnxruntime.so.1"
 ARCHITECTURES = {"host": "x64", "aarch64": "arm64"}  # as npm's package has them
 
@@ -71,16 +69,7 @@ def _extract(archive: tarfile.TarFile, name: str, path: Path) -> None:
 
 def _unpacked_headers(scratch: Path) -> Path:
     package = scratch / Path(HEADERS).name
-    reasons = []
-    for mirror in DEBIAN:
-        try:
-            with urllib.request.urlopen(f"{mirror}/{HEADERS}", timeout=60) as answer:
-                package.write_bytes(answer.read())
-            break
-        except OSError as error:
-            reasons.append(f"{mirror}: {error}")
-    else:
-        raise LorararError(f"{package.name}: cannot be fetched ({'; '.join(reasons)})")
+    package.write_bytes(fetch_from_debian(HEADERS))
     check_digest(package, "sha256", HEADERS_SHA256)
     run(["dpkg-deb", "-x", package, scratch / "headers"])
     return scratch / "headers" / "usr" / "include" / "onnxruntime"

@@ -3,11 +3,13 @@
 import hashlib
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 
 from lorarar.errors import LorararError
 
+DEBIAN = ("http://deb.debian.org/debian", "http://archive.debian.org/debian")
 PACKAGES = {  # of Debian, where they have other names than the programs
     "aarch64-linux-gnu-g++": "g++-aarch64-linux-gnu",
     "aarch64-linux-gnu-gcc": "gcc-aarch64-linux-gnu",
@@ -43,6 +45,22 @@ def run(command: Sequence[str | Path]) -> str:
         said = "\n".join((done.stdout + done.stderr).strip().splitlines()[-30:])
         raise LorararError(f"{Path(command[0]).name} failed: {said}")
     return done.stdout
+
+
+def fetch_from_debian(path: str) -> bytes:
+    """Return a file of Debian's pool, or of its archive.
+
+    Raises LorararError with each mirror's reason if it cannot be fetched.
+    """
+    reasons = []
+    for mirror in DEBIAN:
+        try:
+            with urllib.request.urlopen(f"{mirror}/{path}", timeout=60) as answer:
+                content: bytes = answer.read()
+                return content
+        except OSError as error:
+            reasons.append(f"{mirror}: {error}")
+    raise LorararError(f"{Path(path).name}: cannot be fetched ({'; '.join(reasons)})")
 
 
 def check_digest(file: Path, algorithm: str, wanted: str) -> None:
