@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from lorarar.cli import device, drawing, merging, report, training
+from lorarar.cli import device, drawing, evaluating, merging, report, training
 from lorarar.command import run_app
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False)
-for module in (merging, drawing, training, device, report):
+for module in (merging, drawing, training, device, evaluating, report):
     cli.add_typer(module.commands)
 
 
