@@ -9,9 +9,10 @@ from typing import Generic, NamedTuple, TypeVar
 from lorarar.artefacts.pipeline import PipelineManifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora, load_lora
-from lorarar.merge import weighted_sum
+from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeOptions
+from lorarar.methods.scheduled import SCHEDULED, Schedule, ScheduledName
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.slots import Factors, open_lora, pair_factors, slot_factors
 
@@ -98,7 +99,7 @@ class FactorCache:
     """Factors of LoRA files for an exported folder, made when they are first asked for.
 
     merger: the exported hypernetwork, if the folder has one. opened: LoRAs of pairs, mapped; made:
-    factors, ready to draw with.
+    factors, ready to draw with; schedules: of methods that choose anew at each step.
     """
 
     folder: Path
@@ -110,6 +111,9 @@ class FactorCache:
     )
     made: Cache[Factors] = field(
         default_factory=lambda: Cache(MOST_FACTORS, MOST_BYTES, size_of=_bytes_of)
+    )
+    schedules: Cache[Schedule] = field(
+        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES, size_of=lambda _: 0)
     )
 
     def get(self, path: Path) -> Factors:
@@ -126,6 +130,22 @@ class FactorCache:
         """
         return self.made.get(pair, lambda: self._merge(pair))
 
+    def get_apart(self, pair: PairKey) -> Factors:
+        """Return the factors of a pair, each LoRA's in slots of its own, whatever the folder's are.
+
+        Raises LorararError as `get_pair` does, or if both have a higher rank than the folder takes.
+        """
+        return self.made.get((pair, "apart"), lambda: self._apart(pair))
+
+    def get_schedule(self, pair: PairKey, method: ScheduledName) -> Schedule:
+        """Return when a pair's layers draw with which LoRA.
+
+        Raises LorararError if the LoRAs do not fit.
+        """
+        loras = self._open(pair.content), self._open(pair.style)
+        key = pair.content, pair.style, method
+        return self.schedules.get(key, lambda: SCHEDULED[method](*loras, MergeOptions()))
+
     def make(self, lora: Lora) -> Factors:
         """Compute the factors of a LoRA that draws alone; they are not kept.
 
@@ -137,22 +157,31 @@ class FactorCache:
         """Close the LoRAs and drop the factors."""
         self.opened.clear()
         self.made.clear()
+        self.schedules.clear()
 
     def _merge(self, pair: PairKey) -> Factors:
-        content, style = self._open(pair.content), self._open(pair.style)
         scales = pair.content_scale, pair.style_scale
-        if pair.method != "lorarar":
-            options = MergeOptions(content_scale=scales[0], style_scale=scales[1])
-            return self.make(FACTORED[pair.method](content, style, options))
+        if pair.method == "lorarar" and self.manifest.pairs:
+            return self._apart(pair)
+        content, style = self._open(pair.content), self._open(pair.style)
+        if pair.method == "lorarar":
+            return self.make(weighted_sum(content, style, self._predict(content, style), *scales))
+        options = MergeOptions(content_scale=scales[0], style_scale=scales[1])
+        return self.make(FACTORED[pair.method](content, style, options))
+
+    def _apart(self, pair: PairKey) -> Factors:
+        loras = self._open(pair.content), self._open(pair.style)
+        scales = pair.content_scale, pair.style_scale
+        m = self._predict(*loras) if pair.method == "lorarar" else {}
+        return pair_factors(loras, m, scales, self.manifest, source=str(self.folder))
+
+    def _predict(self, content: Lora, style: Lora) -> Coefficients:
         if self.merger is None:
             raise LorararError(
                 f"{self.folder}: has no hypernetwork; export it with --hypernet, or use "
                 "another method"
             )
-        m = self.merger.coefficients(content, style)
-        if not self.manifest.pairs:
-            return self.make(weighted_sum(content, style, m, *scales))
-        return pair_factors((content, style), m, scales, self.manifest, source=str(self.folder))
+        return self.merger.coefficients(content, style)
 
     def _open(self, file: FileVersion) -> Lora:
         return self.opened.get(file, lambda: open_lora(file.path, self.manifest, str(self.folder)))

@@ -4,9 +4,10 @@ import json
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from threading import RLock
-from typing import TypedDict, Unpack
+from typing import TypedDict, Unpack, cast
 
 import numpy as np
 from PIL import Image
@@ -15,8 +16,9 @@ from lorarar.artefacts.formats import FORMATS, Engine
 from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.methods import METHODS
+from lorarar.methods import METHODS, DeviceMethod
 from lorarar.methods.factored import FACTORED, FactoredName
+from lorarar.methods.scheduled import SCHEDULED, Schedule
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors, load_pipeline_backend
 from lorarar.runtime.cache import FactorCache, PairKey, file_version
@@ -30,10 +32,11 @@ from lorarar.runtime.conditioning import (
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.parts import OpenPart, open_parts, run_part
 from lorarar.runtime.samplers import SAMPLERS, NoiseSchedule, Sampler
-from lorarar.runtime.slots import Factors
+from lorarar.runtime.slots import Factors, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 ENCODERS = ("text_encoder", "text_encoder_2")
+APART: tuple[DeviceMethod, ...] = ("lorarar", "direct")  # what leaves both LoRAs' factors apart
 
 
 class DrawingKeywords(TypedDict, total=False):
@@ -51,7 +54,8 @@ class Pipeline:
     """An open pipeline.
 
     Threads may share it: `generate` draws their pictures one after another. factors: of the LoRAs
-    that draw, empty for none; cache: of those used last; lock: held while an engine runs.
+    that draw, empty for none; weights: what a pair's are multiplied by at each step, if they
+    change; cache: of those used last; lock: held while an engine runs.
     """
 
     folder: Path
@@ -61,6 +65,7 @@ class Pipeline:
     schedule: NoiseSchedule
     cache: FactorCache
     factors: Factors = field(default_factory=dict)
+    weights: Schedule | None = None
     lock: RLock = field(default_factory=RLock)
 
     @classmethod
@@ -118,6 +123,7 @@ class Pipeline:
                 self.factors = self.cache.make(lora)
             else:
                 self.factors = self.cache.get(Path(lora))
+            self.weights = None
 
     def set_pair(
         self,
@@ -126,24 +132,38 @@ class Pipeline:
         content_scale: float = 1.0,
         style_scale: float = 1.0,
         *,
-        method: FactoredName = "lorarar",
+        method: DeviceMethod = "lorarar",
+        schedule: Schedule | None = None,
     ) -> None:
         """Merge two LoRAs and draw with both.
 
         method: "lorarar", by the exported hypernetwork and from plain or prepared LoRAs, or
-        another of `lorarar.methods.factored`.
+        another of `lorarar.methods.factored` or `lorarar.methods.scheduled`. schedule: what each
+        layer's two LoRAs are multiplied by besides, anew at each step; see there.
 
         Raises LorararError if they do not fit, if the folder has no hypernetwork, or if the method
-        is not for devices; then the LoRAs before stay.
+        is not for devices or has no use for a schedule; then the LoRAs before stay.
 
         >>> pipeline = Pipeline.load(exported, threads=1)
         >>> pipeline.set_pair(content, style, style_scale=0.8)
+        >>> pipeline.set_pair(content, style, schedule=lambda layer, done: (1.0, done))
         """
-        if method not in FACTORED:
+        if method not in FACTORED and method not in SCHEDULED:
             raise LorararError(f"method '{method}' {_refusal(method)}")
+        if schedule is not None and method not in APART:
+            raise LorararError(
+                f"method '{method}' takes no schedule; give one with {' or '.join(APART)}"
+            )
         files = file_version(Path(content)), file_version(Path(style))
         with self.lock:
-            self.factors = self.cache.get_pair(PairKey(*files, content_scale, style_scale, method))
+            if method in SCHEDULED:
+                pair = PairKey(*files, content_scale, style_scale, "direct")
+                schedule = self.cache.get_schedule(pair, method)
+            else:
+                named = cast(FactoredName, method)
+                pair = PairKey(*files, content_scale, style_scale, named)
+            get = self.cache.get_pair if schedule is None else self.cache.get_apart
+            self.factors, self.weights = get(pair), schedule
 
     def forget(self) -> None:
         """Close the LoRAs that are kept for going back to them; the one that draws stays.
@@ -218,14 +238,17 @@ class Pipeline:
         if self._unet_inputs["sample"][1][0] is None:  # it takes any batch
             texts = [concatenate(texts)]
         constant = [unet_inputs(text, (width, height)) for text in texts]
-        factors = self.factors
+        factors, weights = self.factors, self.weights
+        number = count()  # of the step: samplers call the model once in each
 
         def model(sample: np.ndarray, time: float) -> np.ndarray:
+            done = next(number) / steps
+            now = factors_at(done, weights, factors, self.manifest) if weights else factors
             outputs = []
             for inputs in constant:
                 batch = sample.repeat(len(inputs["time_ids"]), 0)
                 each = inputs | {"sample": batch, "timestep": np.array([time], np.float32)}
-                outputs.append(self._run("unet", each, factors)["out_sample"])
+                outputs.append(self._run("unet", each, now)["out_sample"])
             return guided(np.concatenate(outputs), guidance)
 
         return SAMPLERS[sampler](model, noise, self.schedule, steps, draw_noise=draw_noise)
@@ -282,11 +305,10 @@ class Pipeline:
 
 def _refusal(method: str) -> str:
     """Say why devices do not know a method, and what to do."""
-    if method == "klora":
-        return "draws with torch only; use: lorarar generate --method klora, without --exported"
+    known = ", ".join((*FACTORED, *SCHEDULED))
     if method in (*METHODS, "ziplora"):
         return (
-            f"is not for devices, which know {', '.join(FACTORED)}; merge on a computer: "
+            f"is not for devices, which know {known}; merge on a computer: "
             f"lorarar merge --method {method} -o merged.safetensors, then load_lora"
         )
-    return f"is unknown; devices know {', '.join(FACTORED)}"
+    return f"is unknown; devices know {known}"

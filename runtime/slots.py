@@ -9,8 +9,9 @@ from lorarar.artefacts.pipeline import SLOT_PREFIXES, PipelineManifest, Stage, s
 from lorarar.errors import LorararError
 from lorarar.files import Array
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
-from lorarar.merge import Coefficients
-from lorarar.numeric import all_finite, narrow, quietly, split_scale, widen
+from lorarar.merge import Coefficients, weighted_sum
+from lorarar.methods.scheduled import Schedule
+from lorarar.numeric import all_finite, joined_as, narrow, quietly, split_scale, widen
 from lorarar.parallel import side_by_side
 
 Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
@@ -60,7 +61,7 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
 
 @quietly
 def pair_factors(
-    pair: Sequence[Lora],
+    pair: tuple[Lora, Lora],
     coefficients: Coefficients,
     scales: Sequence[float],
     manifest: PipelineManifest,
@@ -77,6 +78,10 @@ def pair_factors(
     Raises LorararError as `slot_factors` does, but does not look again for weights that are not
     finite.
     """
+    if not manifest.pairs:  # both will share a slot
+        summed = weighted_sum(*pair, {})
+        summed.source = " and ".join(lora.source for lora in pair)
+        _check_fit(summed, manifest, source)
     dtype = np.dtype(manifest.slot_dtype)
     one = np.ones(1, np.float32)
     factors: Factors = {}
@@ -98,6 +103,42 @@ def pair_factors(
             for name in lora.layers:
                 refuse_bad_weights(columns[slot_inputs(_projection(name), prefix)[2]], name, lora)
     return factors | columns
+
+
+def factors_at(
+    done: float, schedule: Schedule, apart: Factors, manifest: PipelineManifest
+) -> Factors:
+    """Return what goes into the slots after the share `done` of the steps.
+
+    apart: as of `pair_factors`, whose factors stay where they are, but for m. A LoRA that a layer
+    does not draw with now is left out, so costs nothing. Where projections have a single slot, it
+    gets both LoRAs' factors, joined anew.
+    """
+    given: Factors = {}
+    for name in manifest.projections:
+        inputs = [slot_inputs(name, prefix) for prefix in SLOT_PREFIXES]
+        if not any(m in apart for *_, m in inputs):
+            continue
+        weights = schedule(f"unet.{name}", done)
+        for (down, up, m), weight in zip(inputs, weights, strict=True):
+            if m in apart and weight:
+                weighed = apart[m] * np.float32(weight)
+                given |= {down: apart[down], up: apart[up], m: weighed}
+    return given if manifest.pairs else _in_one_slot(given, manifest)
+
+
+def _in_one_slot(given: Factors, manifest: PipelineManifest) -> Factors:
+    """A pair's factors as those of one LoRA, whose down has both m in it."""
+    dtype = np.dtype(manifest.slot_dtype)
+    joined: Factors = {}
+    for name in manifest.projections:
+        inputs = [slot_inputs(name, prefix) for prefix in SLOT_PREFIXES]
+        sides = [side for side in inputs if side[2] in given]
+        if sides:
+            down, up, _ = inputs[0]
+            joined[down] = joined_as(dtype, [widen(given[d]) * given[m] for d, _, m in sides], 0)
+            joined[up] = joined_as(dtype, [given[u] for _, u, _ in sides], 1)
+    return joined
 
 
 def filled_factors(given: Factors, stage: Stage, dtype: np.dtype) -> Factors:

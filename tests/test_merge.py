@@ -25,6 +25,7 @@ from lorarar.merge_files import merge_files
 from lorarar.methods import METHODS, MethodName
 from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeKeywords, MergeOptions
+from lorarar.methods.scheduled import SCHEDULED, ScheduledName
 from lorarar.numeric import SMALL, all_finite, narrow, widen
 from lorarar.standin import BaseName
 
@@ -315,6 +316,7 @@ def test_narrow_agrees_with_numpy_to_one_last_place(values):
 def test_the_names_of_methods_are_those_of_the_dictionary():
     assert {*get_args(MethodName)} == {*METHODS}
     assert {*get_args(FactoredName)} == {*FACTORED}
+    assert {*get_args(ScheduledName)} == {*SCHEDULED}
     assert get_args(BaseName) == (*BASES,)
 
 
@@ -327,8 +329,9 @@ def test_methods_above_the_core_are_refused_with_what_to_do():
     lora = Lora({NAME: draw_layer(8, 6, 2)})
     with pytest.raises(LorararError, match=r"merge --method ziplora, or pass .*ziplora\.ziplora$"):
         merge(lora, lora, "ziplora")
-    with pytest.raises(LorararError, match="makes no file; draw with: lorarar generate --method k"):
-        merge(lora, lora, "klora")
+    for name in SCHEDULED:
+        with pytest.raises(LorararError, match=f"no file; draw with: .* --method {name}$"):
+            merge(lora, lora, name)
 
 
 def test_a_function_is_a_method_and_its_name_is_recorded(tmp_path):

@@ -8,25 +8,34 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reference
+import torch
 from safetensors.numpy import load_file, save_file
 
 import lorarar.runtime
+from lorarar.artefacts.pipeline import slot_inputs
 from lorarar.artefacts.training import load_manifest
+from lorarar.diffusion.pipeline import load_pipeline, runtime_noise
+from lorarar.diffusion.scheduled import scheduled
 from lorarar.embedded import HYPERNET, LORAS
 from lorarar.errors import LorararError
 from lorarar.export.onnx.adapter import export_adapter
 from lorarar.hypernet import load_hypernet
 from lorarar.lora import Layer, Lora, load_lora
 from lorarar.methods import merge
+from lorarar.methods.options import MergeOptions
+from lorarar.methods.scheduled import SCHEDULED
 from lorarar.prepare import prepare
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.samplers import SAMPLERS
+from lorarar.runtime.slots import factors_at, pair_factors
 from lorarar.save import save_lora
 
 PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
@@ -110,6 +119,81 @@ def test_pairs_whose_layers_and_ranks_differ_draw_as_their_merged_lora(exported_
     pipeline.load_lora(merge(one, other, hypernet=load_hypernet(HYPERNET)))
     *_, wanted = pipeline.steps(PROMPTS[1], steps=3)
     assert psnr(found, wanted) > 60
+
+
+def drawn_in_torch(content, style, weights):
+    """Latents of a pair with coefficients that change, from the runtime's noise."""
+    pipeline = load_pipeline()
+    with scheduled(pipeline, content, style, weights) as arguments, torch.no_grad():
+        return pipeline(
+            PROMPTS[1],
+            latents=runtime_noise(pipeline, 0),
+            num_inference_steps=4,
+            guidance_scale=5.0,
+            output_type="latent",
+            **arguments,
+        ).images.numpy()
+
+
+@pytest.mark.parametrize("method", [*SCHEDULED, "a function"])
+def test_coefficients_that_change_at_each_step_draw_as_in_torch(exported_none, method):
+    pipeline = Pipeline.load(exported_none, threads=1)
+    content, style = (load_lora(path) for path in PAIR)
+    if method in SCHEDULED:
+        weights = SCHEDULED[method](content, style, MergeOptions())
+        pipeline.set_pair(*PAIR, method=method)
+    else:
+
+        def weights(layer, done):
+            return (1 - done, 0.2) if "attn1" in layer else (0.0, 1 + done)
+
+        pipeline.set_pair(*PAIR, method="direct", schedule=weights)
+    *_, found = pipeline.steps(PROMPTS[1], steps=4)
+    assert np.abs(found - drawn_in_torch(content, style, weights)).max() < 1e-3
+    pipeline.set_pair(*PAIR, method="direct")
+    *_, plain = pipeline.steps(PROMPTS[1], steps=4)
+    assert np.abs(found - plain).max() > 0.1
+
+
+def test_a_schedule_multiplies_what_the_hypernetwork_predicts(exported_none):
+    pipeline = Pipeline.load(exported_none, threads=1)
+    pipeline.set_pair(*PAIR)
+    *_, wanted = pipeline.steps(PROMPTS[1], steps=3)
+    pipeline.set_pair(*PAIR, content_scale=0.5, schedule=lambda layer, done: (2.0, 1.0))
+    *_, found = pipeline.steps(PROMPTS[1], steps=3)
+    assert np.array_equal(found, wanted)
+    pipeline.set_pair(*PAIR, schedule=lambda layer, done: (0.0, 1.0 if done else 0.0))
+    first, *_, last = pipeline.steps(PROMPTS[1], steps=3)
+    pipeline.load_lora(None)
+    bare, *_, without = pipeline.steps(PROMPTS[1], steps=3)
+    assert np.array_equal(first, bare) and np.abs(last - without).max() > 0.1
+    with pytest.raises(LorararError, match="'svd' takes no schedule; give one with lorarar or d"):
+        pipeline.set_pair(*PAIR, method="svd", schedule=lambda layer, done: (1.0, 1.0))
+
+
+def test_where_projections_have_one_slot_both_loras_are_joined_in_it(pipeline):
+    pair = [load_lora(path) for path in PAIR]
+    manifest = replace(pipeline.manifest, pairs=False, slot_dtype="float32")
+    apart = pair_factors(pair, {}, (0.5, 1.0), manifest, source="here")
+    name = next(iter(manifest.projections))
+    factors = factors_at(0.25, lambda layer, done: (2.0, done), apart, manifest)
+    down, up, _ = slot_inputs(name)
+    one, other = (reference.dense(*lora.layers[f"unet.{name}"]) for lora in pair)
+    assert np.allclose(factors[up] @ factors[down], one + 0.25 * other, atol=1e-5)
+    alone = factors_at(0.25, lambda layer, done: (0.0, 1.0), apart, manifest)
+    assert alone[down].shape[0] == pair[1].layers[f"unet.{name}"].rank
+    with pytest.raises(LorararError, match=r"votol\.safetensors and .*has rank 12.*takes 11"):
+        pair_factors(pair, {}, (1, 1), replace(manifest, rank=11), source="here")
+
+
+def test_schedules_of_a_pair_are_chosen_once(exported_int8):
+    pipeline = Pipeline.load(exported_int8, threads=1)
+    pipeline.set_pair(*PAIR, method="klora")
+    chosen = pipeline.weights
+    pipeline.load_lora(None)
+    assert pipeline.weights is None
+    pipeline.set_pair(*PAIR, method="klora", style_scale=0.5)
+    assert pipeline.weights is chosen
 
 
 def test_loras_used_last_are_kept_and_changed_files_read_again(exported_int8, tmp_path):
@@ -279,11 +363,12 @@ def test_too_little_memory_to_load_is_one_line(exported_int8):
 FRESH = """
 import sys
 from lorarar.methods.factored import FACTORED
+from lorarar.methods.scheduled import SCHEDULED
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.samplers import SAMPLERS
 folder, content, style, prompt, seed, output = sys.argv[1:]
 pipeline = Pipeline.load(folder, threads=1)
-for method in reversed(FACTORED):
+for method in (*SCHEDULED, *reversed(FACTORED)):
     pipeline.set_pair(content, style, method=method)
 pipeline.generate(prompt, steps=2, seed=int(seed)).save(output)
 imported = {"torch", "diffusers", "transformers", "peft"} & set(sys.modules)
@@ -366,11 +451,7 @@ def test_empty_prompts_draw(pipeline):
             (each, rf"is not for devices.*lorarar merge --method {each} -o merged\.safetensors")
             for each in ("ties", "dare", "dare-ties", "ziplora")
         ),
-        (
-            "klora",
-            r"draws with torch only; use: lorarar generate --method klora, without --exported$",
-        ),
-        ("best", "is unknown; devices know lorarar, direct, linear, svd$"),
+        ("best", "is unknown; devices know lorarar, direct, linear, svd, np, klora, est$"),
     ],
 )
 def test_methods_that_devices_do_not_know_are_refused_with_what_to_do(pipeline, method, said):

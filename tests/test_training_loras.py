@@ -21,7 +21,6 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES, SHAPES, attention_shapes, narrowed
 from lorarar.benchmarks.training_memory import write_loras
 from lorarar.cli import cli
-from lorarar.diffusion.klora import balances, choose_loras
 from lorarar.diffusion.pipeline import draw, load_onto, load_pipeline, put_lora
 from lorarar.diffusion.standin import standin_pipeline
 from lorarar.diffusion.two_loras import (
@@ -109,28 +108,6 @@ def test_trainable_hypernetwork_equals_numpy_s(offsets):
         assert np.allclose(m.detach().numpy(), wanted[name], atol=1e-4)
 
 
-def test_klora_chooses_as_its_definition_says():
-    content, style = _random_lora(1, LAYERS, rank=2), _random_lora(2, LAYERS, rank=3)
-    for layer in style.layers.values():
-        layer.up[...] *= 3
-    pairs = paired_up(content, style)
-    dense = [
-        {name: np.abs(reference.dense(*layer)) for name, layer in lora.layers.items()}
-        for lora in (content, style)
-    ]
-    gamma = sum(map(np.sum, dense[0].values())) / sum(map(np.sum, dense[1].values()))
-    paired = {name: PairedLinear(torch.nn.Linear(*shape[::-1])) for name, shape in LAYERS.items()}
-    chosen = set()
-    for done in (0.0, 0.25, 0.5, 1.0):
-        choose_loras(paired, balances(pairs), done)
-        for name, layer in paired.items():
-            top_c, top_s = (np.sort(d[name], axis=None)[-6:].sum() for d in dense)
-            wins = top_c / gamma > top_s * (1.5 * done + 0.5)
-            assert layer.mode == ("content" if wins else "style")
-            chosen.add(layer.mode)
-    assert chosen == {"content", "style"}
-
-
 def test_train_many_trains_what_is_missing_and_nothing_twice(untrained, world):
     first, *others = [entry.file for entry in load_manifest(world).loras]
     assert train_many(untrained, world) == [first, *others]
@@ -156,7 +133,7 @@ def _train_merge_and_draw(model, world):
     assert {key for line in log for key in json.loads(line)} == {"step", "loss", "validation"}
     assert (world / "hypernet.safetensors.training" / "loss.png").read_bytes()[1:4] == b"PNG"
     pair = ("--content", content, "--style", style, "--prompt", "a dog", "--model", model)
-    for method in ("lorarar", "klora", "direct"):
+    for method in ("lorarar", "klora", "est", "direct"):
         picture = world / f"{method}.png"
         net = ("--hypernet", output) if method == "lorarar" else ()
         said = _invoke("generate", *pair, "--method", method, *net, "-o", picture, "--steps", 2)

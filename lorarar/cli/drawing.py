@@ -12,7 +12,7 @@ from lorarar.command import Force, console
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
-from lorarar.methods.factored import FactoredName
+from lorarar.methods import DeviceMethod
 from lorarar.methods.options import Precision
 
 commands = typer.Typer()
@@ -51,7 +51,7 @@ def generate(
         from lorarar.runtime.pipeline import Pipeline
 
         pipeline = Pipeline.load(exported, backend)
-        wanted = cast(FactoredName, method)  # the pipeline refuses others, and says what to do
+        wanted = cast(DeviceMethod, method)  # the pipeline refuses others, and says what to do
         started = time.perf_counter()
         pipeline.set_pair(find_lora(content), find_lora(style), method=wanted)
         seconds = time.perf_counter() - started

@@ -10,6 +10,7 @@ from lorarar.cli.options import (
     HypernetPath,
     MergeChoice,
     Model,
+    Mu,
     Output,
     say,
     say_notes,
@@ -21,7 +22,7 @@ from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
 from lorarar.merge_files import merge_files
-from lorarar.methods.options import Precision
+from lorarar.methods.options import MergeOptions, Precision
 from lorarar.prepare import Level
 from lorarar.prepare import prepare as prepare_lora
 from lorarar.save import Layout, save_lora, usual_layout
@@ -53,6 +54,7 @@ def merge(
     content_scale: float = 1.0,
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
+    mu: Mu = MergeOptions.mu,
     seed: Annotated[int, typer.Option(help="dare, ziplora")] = 0,
     model: Model = None,
     precision: Precision = "no",
@@ -71,6 +73,7 @@ def merge(
         content_scale=content_scale,
         style_scale=style_scale,
         density=density,
+        mu=mu,
         seed=seed,
         model=model,
         precision=precision,

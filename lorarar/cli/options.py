@@ -11,15 +11,19 @@ from lorarar.command import console
 from lorarar.errors import printable
 from lorarar.methods import MethodName
 from lorarar.methods.options import Method
+from lorarar.methods.scheduled import ScheduledName
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
 Model = Annotated[
     str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
 ]
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
+Mu = Annotated[
+    float, typer.Option(min=0, help="np: 0 is the direct sum; inf keeps all the style reads")
+]
 Positive = Annotated[int, typer.Option(min=1)]
 MergeChoice = Literal[MethodName, "ziplora"]
-DrawingChoice = Literal[MergeChoice, "klora"]
+DrawingChoice = Literal[MergeChoice, ScheduledName]
 
 
 def say(line: str, to: Console = console) -> None:

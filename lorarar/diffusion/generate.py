@@ -11,12 +11,14 @@ from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from lorarar.diffusion.pipeline import draw, fastest_device, load_onto, put_lora
+from lorarar.diffusion.scheduled import scheduled
 from lorarar.embedded import HYPERNET, find_lora
 from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
 from lorarar.methods import DrawingMethod, find_method
 from lorarar.methods.options import MergeKeywords, MergeOptions, Method, Precision
+from lorarar.methods.scheduled import SCHEDULED
 
 
 @dataclass(frozen=True)
@@ -52,8 +54,8 @@ def generate(
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
     model, hypernet: the embedded ones by default; another model needs its own hypernetwork.
-    method: "klora", or as of `lorarar.merge`. precision: of the model, "no" (float32), "bf16" or
-    "fp16".
+    method: of `lorarar.methods.scheduled`, or as of `lorarar.merge`. precision: of the model, "no"
+    (float32), "bf16" or "fp16".
 
     Raises LorararError for bad input.
     """
@@ -85,19 +87,20 @@ def merged_into(
 ) -> Iterator[Ready]:
     """Within this context the pipeline draws with both LoRAs; see `lorarar.merge`.
 
-    method: "klora" besides.
+    method: one of `lorarar.methods.scheduled` besides.
 
     Raises LorararError for an unknown method or LoRAs that do not fit.
     """
     started = time.perf_counter()
-    if method == "klora":
-        from lorarar.diffusion.klora import klora
-
-        with klora(pipeline, content, style) as arguments:
-            yield Ready(time.perf_counter() - started, arguments)
+    given = MergeOptions(hypernet=hypernet, **options)
+    if method in SCHEDULED:
+        schedule = SCHEDULED[method](content, style, given)
+        seconds = time.perf_counter() - started
+        scales = given.content_scale, given.style_scale
+        with scheduled(pipeline, content, style, schedule, *scales) as arguments:
+            yield Ready(seconds, arguments)
         return
-    chosen = find_method(method)
-    merged = materialise(chosen(content, style, MergeOptions(hypernet=hypernet, **options)))
+    merged = materialise(find_method(method)(content, style, given))
     ready = Ready(time.perf_counter() - started, {})
     put_lora(pipeline, merged)
     try:

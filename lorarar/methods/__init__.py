@@ -7,17 +7,20 @@ from lorarar.hypernet import Hypernet
 from lorarar.lora import Lora
 from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeKeywords, MergeOptions, Method
+from lorarar.methods.scheduled import ScheduledName
 
 DenseName = Literal["ties", "dare", "dare-ties"]
 MethodName = Literal[FactoredName, DenseName]
-DrawingMethod = Literal[MethodName, "klora"]
+DrawingMethod = Literal[MethodName, ScheduledName]
+DeviceMethod = Literal[FactoredName, ScheduledName]
 
-# Methods that are not here, as they ask a base model, and what to do instead.
+_CHOOSES = "chooses anew at each step, so it makes no file; draw with: lorarar generate --method"
+# Methods that are not here, and what to do instead.
 ELSEWHERE = {
     "ziplora": "asks the base model; run: lorarar merge --method ziplora, or pass the function "
     "lorarar.training.ziplora.ziplora",
-    "klora": "chooses anew at each step, so it makes no file; draw with: "
-    "lorarar generate --method klora",
+    "klora": f"{_CHOOSES} klora",
+    "est": f"{_CHOOSES} est",
 }
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.merge import coefficients, reduce_rank, weighted_sum
+from lorarar.methods.null_space import null_space
 from lorarar.methods.options import MergeOptions, Method
 
 
@@ -37,10 +38,11 @@ def svd(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     return reduce_rank(direct(content, style, options), rank)[0]
 
 
-FactoredName = Literal["lorarar", "direct", "linear", "svd"]
+FactoredName = Literal["lorarar", "direct", "linear", "svd", "np"]
 FACTORED: dict[str, Method] = {
     "lorarar": lorarar,
     "direct": direct,
     "linear": linear,
     "svd": svd,
+    "np": null_space,
 }

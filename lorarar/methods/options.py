@@ -18,6 +18,8 @@ class MergeKeywords(TypedDict, total=False):
     content_scale: float
     style_scale: float
     density: float
+    mu: float
+    discrepancy: float
     seed: int
     model: str | Path | None
     precision: Precision
@@ -27,7 +29,9 @@ class MergeKeywords(TypedDict, total=False):
 class MergeOptions:
     """Options of every method; each reads those that it knows.
 
-    density: share of weights that TIES and DARE keep. model: the base model that ZipLoRA asks, in
+    density: share of weights that TIES and DARE keep. mu: how far NP-LoRA keeps the content out of
+    what the style reads, from 0 to infinity. discrepancy: of both LoRAs' pictures, for EST-LoRA;
+    its authors take 1 - the cosine of DINO's features. model: the base model that ZipLoRA asks, in
     this precision: "no" (float32), "bf16" or "fp16".
     """
 
@@ -35,6 +39,8 @@ class MergeOptions:
     content_scale: float = 1.0
     style_scale: float = 1.0
     density: float = 0.5
+    mu: float = 0.5
+    discrepancy: float = 0.5
     seed: int = 0
     model: str | Path | None = None
     precision: Precision = "no"
