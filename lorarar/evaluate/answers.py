@@ -6,7 +6,7 @@ import re
 from lorarar.evaluate.questions import Form
 
 # The first word has to stand alone: "No doubt it is" and "Yes and no" are not clear.
-FIRST_WORD = re.compile(r"\W*(yes|no)\s*(?:[^\w\s/].*)?", re.IGNORECASE | re.DOTALL)
+FIRST_WORD = re.compile(r"\W*(yes|no)[ \t]*(?:[^\w \t/].*)?", re.IGNORECASE | re.DOTALL)
 STATED = re.compile(r"\b(?:final )?answer(?: is)?\W{1,5}(yes|no)\b", re.IGNORECASE)
 GRADE = re.compile(r"\W*(?:(?:score|grade|rating)\W{1,5})?(\d+)(?:\s*/\s*(\d+))?\W*", re.IGNORECASE)
 CHOICE = re.compile(r"\W*(?:the )?(third|fourth|tie)(?: picture| one)?\W*", re.IGNORECASE)

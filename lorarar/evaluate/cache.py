@@ -36,24 +36,32 @@ class Cache:
 
 
 @contextmanager
-def open_cache(path: Path) -> Iterator[Cache]:
-    """Open or make a cache.
+def open_cache(path: Path, dry: bool = False) -> Iterator[Cache]:
+    """Open or make a cache; with `dry`, one that does not exist is not made.
 
     Raises LorararError if it cannot be written, is no cache, or is of a newer version.
     """
+    kept_in_memory = dry and not path.exists()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=60)) as connection:
-            # A killed process loses nothing so; a power failure may cost the last answers.
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if version not in (0, FORMAT):
-                raise LorararError(f"{path}: is of a newer lorarar; name another folder")
-            connection.execute(TABLE)
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        if not kept_in_memory:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(
+            sqlite3.connect(":memory:" if kept_in_memory else path, timeout=60)
+        ) as connection:
+            _prepare(connection, path)
             yield Cache(connection)
-    except (OSError, sqlite3.DatabaseError) as error:
+    except (FileExistsError, NotADirectoryError, PermissionError, sqlite3.DatabaseError) as error:
         raise LorararError(
             f"{path}: cannot keep answers ({error}); name another folder or remove the file"
         ) from error
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    # A killed process loses nothing so; a power failure may cost the last answers.
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version not in (0, FORMAT):
+        raise LorararError(f"{path}: is of a newer lorarar; name another folder")
+    connection.execute(TABLE)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")

@@ -13,6 +13,7 @@ from lorarar.evaluate.judged import Judged, judged
 from lorarar.evaluate.judges import JudgeOptions, judge_name
 from lorarar.evaluate.pages import some_of, write_page
 from lorarar.evaluate.questions import QUESTION_SETS, QuestionSet, SetName
+from lorarar.evaluate.results import refuse_others, write_results
 from lorarar.evaluate.runner import Tally, ask_all, estimate
 from lorarar.evaluate.scores import Pairs, pair_rows, rows_of, sum_up
 from lorarar.evaluate.votes import PICTURES, RESULTS
@@ -84,7 +85,7 @@ def find(job: Job) -> Found:
 
 def dry_run(found: Found) -> Tally:
     """Count what would be asked."""
-    with open_cache(found.job.output / CACHE) as cache:
+    with open_cache(found.job.output / CACHE, dry=True) as cache:
         return estimate(found.calls(), found.job.judge, cache)
 
 
@@ -102,12 +103,12 @@ def evaluate(
     Raises LorararError for bad input, or if the judge refuses everything.
     """
     job = found.job
+    refuse_others(job.output / RESULTS, SCHEMA)
     with open_cache(job.output / CACHE) as cache:
         tally = ask_all(found.calls(), job.judge, cache, workers=workers, after_call=after_call)
         results = _results(found, sum_up(found.judged(cache)), tally)
         write_atomically(job.output / PICTURES, lambda to: _write_rows(to, found, cache), True)
-        text = json.dumps(results, indent=1) + "\n"
-        write_atomically(job.output / RESULTS, lambda to: to.write(text.encode()), True)
+        write_results(job.output / RESULTS, results)
         shown = some_of(found.pictures)
         facts = [f"judge: {results['judge']}", f"questions: {results['questions']}"]
         if len(shown) < len(found.pictures):

@@ -1,6 +1,5 @@
 """`lorarar prefer`: ask which method's picture is better, sum up, write `preference.json`."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,9 +12,9 @@ from lorarar.evaluate.evaluation import CACHE
 from lorarar.evaluate.folder import find_pictures, find_references
 from lorarar.evaluate.judges import JudgeOptions, judge_name
 from lorarar.evaluate.preference import between, duels_by_people, duels_of, scores
+from lorarar.evaluate.results import write_results
 from lorarar.evaluate.runner import Tally, ask_all, estimate
 from lorarar.evaluate.votes import Rater
-from lorarar.files import write_atomically
 
 SCHEMA = "lorarar.preference.1"
 NOTHING = "nothing to compare: two methods need pictures of one subject in one style"
@@ -45,7 +44,7 @@ def prefer(
         beside = find_references(references, pictures)
         if next(calls_between(pictures, beside), None) is None:
             raise LorararError(f"{images}: {NOTHING}")
-        with open_cache(output / CACHE) as cache:
+        with open_cache(output / CACHE, dry_run) as cache:
             calls = (call for _, call in calls_between(pictures, beside))
             if dry_run:
                 return estimate(calls, judge, cache), {}
@@ -63,7 +62,5 @@ def prefer(
         "rows": scores(duels),
         "between": between(duels),
     }
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(results, indent=1) + "\n"
-    write_atomically(output / "preference.json", lambda to: to.write(text.encode()), True)
+    write_results(output / "preference.json", results)
     return tally, results

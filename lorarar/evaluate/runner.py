@@ -44,19 +44,22 @@ class _Ledger:
         self.cache, self.name, self.after_call = cache, name, after_call
         self.tally = Tally()
         self.failures = 0
+        self.under_way: set[str] = set()
 
     def missing(self, calls: Iterable[Call]) -> Iterator[tuple[str, Call]]:
         """Yield each call that has no answer yet, with its key."""
         for call in calls:
             key = call.key(self.name)
-            if self.cache.get(key) is None:
-                yield key, call
-            else:
+            if key in self.under_way or self.cache.get(key) is not None:
                 self.tally.cached += 1
                 self.after_call()
+            else:
+                self.under_way.add(key)
+                yield key, call
 
     def keep(self, key: str, reply: Reply | Unanswered) -> None:
         self.after_call()
+        self.under_way.remove(key)
         if isinstance(reply, Reply):
             self.cache.put(key, reply)
             self.tally.asked += 1

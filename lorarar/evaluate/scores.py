@@ -76,8 +76,13 @@ def rows_of(pairs: Pairs) -> list[dict[str, Any]]:
 def pair_rows(pairs: Pairs) -> list[dict[str, Any]]:
     """One row per method, subject and style."""
     return [
-        {"method": method, "subject": subject, "style": style, "pictures": sums.pictures}
-        | {name: sums.mean(name) for name in sums.values}
+        {
+            "method": method,
+            "subject": subject,
+            "style": style,
+            "pictures": sums.pictures,
+            "means": {name: sums.mean(name) for name in sums.values},
+        }
         for (method, subject, style), sums in pairs.items()
     ]
 

@@ -50,9 +50,12 @@ def _loaded(model: str) -> "Local":
         ) from error
     cuda = torch.cuda.is_available()
     try:
-        processor = AutoProcessor.from_pretrained(model)
+        processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            model, dtype=torch.bfloat16 if cuda else torch.float32, use_safetensors=True
+            model,
+            dtype=torch.bfloat16 if cuda else torch.float32,
+            use_safetensors=True,
+            trust_remote_code=False,
         )
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
@@ -73,12 +76,15 @@ class Local:
     async def ask(self, call: Call) -> Reply:
         """Decode greedily; yes is read from the first token's logits."""
         pictures = [read_picture(path, call.side) for path in call.pictures]
-        content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": call.text}]
-        prompt = self.processor.apply_chat_template(
-            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
-        )
-        inputs = self.processor(text=[prompt], images=pictures, return_tensors="pt")
-        inputs = inputs.to(self.model.device, self.model.dtype)
+        content: list[dict[str, Any]] = [{"type": "image", "image": each} for each in pictures]
+        content.append({"type": "text", "text": call.text})
+        inputs = self.processor.apply_chat_template(
+            [{"role": "user", "content": content}],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+        ).to(self.model.device, self.model.dtype)
         said = self.model.generate(
             **inputs,
             max_new_tokens=call.tokens,
