@@ -89,9 +89,10 @@ class Pipeline:
         folder, threads = Path(folder), threads or cores()
         manifest = read_manifest(folder)
         engine = load_pipeline_backend(backend)
-        fitting = FORMATS[manifest.engine].engine
-        if fitting != backend:
-            raise LorararError(f"{folder}: was exported for {fitting}, not for {backend}")
+        fitting = FORMATS[manifest.engine].engines
+        if backend not in fitting:
+            said = f"was exported for {' or '.join(fitting)}, not for {backend}"
+            raise LorararError(f"{folder}: {said}")
         check_files(folder, manifest, check_hashes)
         parts = open_parts(folder, manifest, engine, threads)
         config = folder / "scheduler" / "scheduler_config.json"

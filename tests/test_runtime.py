@@ -41,8 +41,8 @@ HYPERNET = replace(
 )  # the other layer has none
 TOLERANCE = {"fp32": 1e-5, "fp16": 2e-3, "int8": 3e-2}
 SCRIPTS = {"onnxruntime": to_onnx, "executorch": to_executorch}
-SUFFIXES = {"onnxruntime": "onnx", "executorch": "pte"}
-ARTEFACTS = [(backend, dtype) for backend in SCRIPTS for dtype in TOLERANCE]
+SUFFIXES = {"onnxruntime": "onnx", "openvino": "onnx", "executorch": "pte"}
+ARTEFACTS = [(backend, dtype) for backend in SUFFIXES for dtype in TOLERANCE]
 
 
 @pytest.fixture(scope="session")
@@ -127,7 +127,7 @@ def test_backends_without_export_run_the_checkpoint(backend, tmp_path):
         assert_close(merger.coefficients(*prepared), published(*pair), 2e-3)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
+@pytest.mark.parametrize("backend", SUFFIXES)
 def test_a_layer_in_one_lora_only_counts_as_zero_in_the_other(backend, artefacts):
     merger = load_merger(artefacts(backend, "fp32"), backend)
     content, style = draw(3, 1), draw(5, 2)
@@ -136,7 +136,7 @@ def test_a_layer_in_one_lora_only_counts_as_zero_in_the_other(backend, artefacts
     assert_close(merger.coefficients(content, style), published(content, style), 1e-5)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
+@pytest.mark.parametrize("backend", SUFFIXES)
 def test_merge_gives_the_merged_lora_of_files(backend, artefacts, tmp_path):
     from lorarar.standin import standin_lora
 
@@ -174,7 +174,7 @@ assert not heavy, heavy
 
 
 def test_artefacts_carry_their_manifest_and_no_float_copy_of_int8_weights(artefacts):
-    for backend in SCRIPTS:
+    for backend in SUFFIXES:
         for dtype in TOLERANCE:
             merger = load_merger(artefacts(backend, dtype), backend)
             assert merger.manifest == MergerManifest.of(HYPERNET, dtype)
@@ -189,7 +189,7 @@ def refused(path, backend: str, match: str):
     assert "\n" not in str(error.value) and path.name in str(error.value)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
+@pytest.mark.parametrize("backend", SUFFIXES)
 @pytest.mark.parametrize("keep", [0, 6, 40, 1000, -64])
 def test_truncated_artefacts_are_one_line_and_leave_the_process_alive(
     backend, keep, artefacts, tmp_path
@@ -217,14 +217,14 @@ def test_executorch_refuses_a_rank_beyond_its_limit_in_one_line(artefacts):
     assert_close(merger.coefficients(*pair), published(*pair), 1e-5)
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
+@pytest.mark.parametrize("backend", SUFFIXES)
 def test_artefacts_do_not_tell_where_they_were_made(backend, artefacts):
     written = artefacts(backend, "fp32").read_bytes()
     for place in (Path(to_onnx.__file__).parent, Path(onnx.__file__).parent.parent):
         assert str(place).encode() not in written
 
 
-@pytest.mark.parametrize("backend", SCRIPTS)
+@pytest.mark.parametrize("backend", SUFFIXES)
 def test_foreign_and_newer_artefacts_are_refused(backend, artefacts, tmp_path):
     path = tmp_path / "artefact"
     path.write_bytes(b"\x08\x00\x00\x00 not an artefact at all, but some text" * 9)

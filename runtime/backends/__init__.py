@@ -85,7 +85,7 @@ def one_line(error: Exception) -> str:
 
 
 if TYPE_CHECKING:
-    from lorarar.runtime.backends import coreml, executorch, numpy, onnxruntime, torch
+    from lorarar.runtime.backends import coreml, executorch, numpy, onnxruntime, openvino, torch
 
     _HYPERNETWORKS: tuple[Backend, ...] = (numpy, torch)
-    _PIPELINES: tuple[PipelineBackend, ...] = (onnxruntime, executorch, coreml)
+    _PIPELINES: tuple[PipelineBackend, ...] = (onnxruntime, openvino, executorch, coreml)
