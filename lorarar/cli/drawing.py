@@ -7,13 +7,25 @@ from typing import Annotated, cast
 import typer
 
 from lorarar.artefacts.formats import Engine
-from lorarar.cli.options import DrawingChoice, Model, Output, Positive, say, ziplora_for
+from lorarar.cli.options import (
+    ContentPrompt,
+    DrawingChoice,
+    Model,
+    Output,
+    Positive,
+    Refine,
+    StylePrompt,
+    refine_options,
+    refined_with,
+    say,
+    ziplora_for,
+)
 from lorarar.command import Force, console
 from lorarar.embedded import find_lora
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing, write_atomically
-from lorarar.methods import DeviceMethod
-from lorarar.methods.options import Precision
+from lorarar.methods import DeviceMethod, DrawingMethod
+from lorarar.methods.options import Method, Precision
 
 commands = typer.Typer()
 
@@ -31,6 +43,9 @@ def generate(
         Path | None, typer.Option(help="LoRA.rar checkpoint; the embedded one by default")
     ] = None,
     method: DrawingChoice = "lorarar",
+    refine: Refine = 0,
+    content_prompt: ContentPrompt = None,
+    style_prompt: StylePrompt = None,
     seed: int = 0,
     steps: Positive = 20,
     guidance: float = 5.0,
@@ -48,6 +63,11 @@ def generate(
             raise LorararError(
                 "--exported has its own model, precision and hypernetwork; drop the others"
             )
+        if refine:
+            raise LorararError(
+                "--refine needs gradients, which --exported has not; run lorarar merge --refine "
+                f"{refine} -o merged.safetensors and draw with that"
+            )
         from lorarar.runtime.pipeline import Pipeline
 
         pipeline = Pipeline.load(exported, backend)
@@ -63,19 +83,26 @@ def generate(
     from lorarar.diffusion.pipeline import save_picture
 
     pair = find_lora(content), find_lora(style)
+    chosen: DrawingMethod | Method
+    if refine:
+        refining = refine_options(pair, method, refine, content_prompt, style_prompt)
+        chosen = refined_with(refining | {"seed": seed})
+    else:
+        chosen = ziplora_for(*pair) if method == "ziplora" else method
     drawn = generate(
         *pair,
         prompt,
         model=model,
         hypernet=hypernet,
-        method=ziplora_for(*pair) if method == "ziplora" else method,
+        method=chosen,
         seed=seed,
         steps=steps,
         guidance=guidance,
         precision=precision,
     )
     save_picture(drawn.picture, output, force)
-    say(f"{output}: drawn with {method}, merged in {drawn.merge_seconds * 1e3:.1f} ms")
+    how = f"{method}, refined in {refine} steps" if refine else method
+    say(f"{output}: drawn with {how}, merged in {drawn.merge_seconds * 1e3:.1f} ms")
 
 
 @commands.command()

@@ -7,11 +7,15 @@ import typer
 from rich.table import Table
 
 from lorarar.cli.options import (
+    ContentPrompt,
     HypernetPath,
     MergeChoice,
     Model,
     Mu,
     Output,
+    Refine,
+    StylePrompt,
+    refine_options,
     say,
     say_notes,
     ziplora_for,
@@ -22,7 +26,8 @@ from lorarar.hypernet import Role, load_hypernet, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.merge import coefficients as predict
 from lorarar.merge_files import merge_files
-from lorarar.methods.options import MergeOptions, Precision
+from lorarar.methods import MethodName
+from lorarar.methods.options import MergeKeywords, MergeOptions, Method, Precision
 from lorarar.prepare import Level
 from lorarar.prepare import prepare as prepare_lora
 from lorarar.save import Layout, save_lora, usual_layout
@@ -55,28 +60,42 @@ def merge(
     style_scale: float = 1.0,
     density: Annotated[float, typer.Option(min=0, max=1, help="ties, dare: share kept")] = 0.5,
     mu: Mu = MergeOptions.mu,
-    seed: Annotated[int, typer.Option(help="dare, ziplora")] = 0,
+    refine: Refine = 0,
+    content_prompt: ContentPrompt = None,
+    style_prompt: StylePrompt = None,
+    seed: Annotated[int, typer.Option(help="dare, ziplora, --refine")] = 0,
     model: Model = None,
     precision: Precision = "no",
     force: Force = False,
 ) -> None:
     """Merge a content LoRA and a style LoRA (plain or prepared) into one file."""
+    options: MergeKeywords = {
+        "content_scale": content_scale,
+        "style_scale": style_scale,
+        "density": density,
+        "mu": mu,
+        "seed": seed,
+        "model": model,
+        "precision": precision,
+    }
+    chosen: MethodName | Method
+    if refine:
+        from lorarar.training.refine import refined
+
+        options |= refine_options((content, style), method, refine, content_prompt, style_prompt)
+        chosen = refined
+    else:
+        chosen = ziplora_for(content, style) if method == "ziplora" else method
     report = merge_files(
         content,
         style,
         output,
         hypernet=hypernet if method == "lorarar" else None,
-        method=ziplora_for(content, style) if method == "ziplora" else method,
+        method=chosen,
         rank=rank,
         layout=layout,
         force=force,
-        content_scale=content_scale,
-        style_scale=style_scale,
-        density=density,
-        mu=mu,
-        seed=seed,
-        model=model,
-        precision=precision,
+        **options,
     )
     say_notes(report.notes)
     if report.rank_error is not None:

@@ -1,6 +1,7 @@
 """Options that several commands share, and how commands speak."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,9 +9,10 @@ import typer
 from rich.console import Console
 
 from lorarar.command import console
-from lorarar.errors import printable
+from lorarar.errors import LorararError, printable
+from lorarar.lora import Lora, load_lora
 from lorarar.methods import MethodName
-from lorarar.methods.options import Method
+from lorarar.methods.options import MergeKeywords, MergeOptions, Method
 from lorarar.methods.scheduled import ScheduledName
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
@@ -20,6 +22,15 @@ Model = Annotated[
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
 Mu = Annotated[
     float, typer.Option(min=0, help="np: 0 is the direct sum; inf keeps all the style reads")
+]
+Refine = Annotated[
+    int, typer.Option(min=0, help="lorarar: steps more for this pair, on pictures drawn for it")
+]
+ContentPrompt = Annotated[
+    str | None, typer.Option(help="--refine: what calls the content LoRA, as 'a sks dog'")
+]
+StylePrompt = Annotated[
+    str | None, typer.Option(help="--refine: what calls the style LoRA, as 'in watercolor style'")
 ]
 Positive = Annotated[int, typer.Option(min=1)]
 MergeChoice = Literal[MethodName, "ziplora"]
@@ -53,3 +64,36 @@ def ziplora_for(content: Path, style: Path) -> Method:
 
     draw_missing_images(content.parent, style.parent)
     return ziplora
+
+
+def refine_options(
+    pair: tuple[Path, Path],
+    method: str,
+    steps: int,
+    content_prompt: str | None,
+    style_prompt: str | None,
+) -> MergeKeywords:
+    """Options of `lorarar.training.refine`: the prompts are looked for where none are given.
+
+    Raises LorararError for another method than LoRA.rar, or if a LoRA's prompt is not known.
+    """
+    if method != "lorarar":
+        raise LorararError(f"--refine goes on from LoRA.rar's; drop it, or --method {method}")
+    from lorarar.training.refine import prompt_of
+
+    content, style = map(load_lora, pair)
+    return {
+        "refine": steps,
+        "content_prompt": content_prompt or prompt_of(content, "content"),
+        "style_prompt": style_prompt or prompt_of(style, "style"),
+    }
+
+
+def refined_with(given: MergeKeywords) -> Method:
+    """The method of `lorarar.training.refine` with these options."""
+    from lorarar.training.refine import refined
+
+    def refined_so(content: Lora, style: Lora, options: MergeOptions) -> Lora:
+        return refined(content, style, replace(options, **given))
+
+    return refined_so

@@ -4,13 +4,22 @@ from typing import Literal
 
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.merge import coefficients, reduce_rank, weighted_sum
+from lorarar.merge import Coefficients, coefficients, reduce_rank, weighted_sum
 from lorarar.methods.null_space import null_space
 from lorarar.methods.options import MergeOptions, Method
 
 
 def lorarar(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     """LoRA.rar: coefficients from the hypernetwork (arXiv 2412.05148). Rank r_c + r_s, exact."""
+    m = predicted(content, style, options)
+    return weighted_sum(content, style, m, options.content_scale, options.style_scale)
+
+
+def predicted(content: Lora, style: Lora, options: MergeOptions) -> Coefficients:
+    """Return the coefficients that the options' hypernetwork predicts.
+
+    Raises LorararError if there is none, or as `lorarar.merge.coefficients` does.
+    """
     if options.hypernet is None:
         bases = {lora.base for lora in (content, style)} - {None}
         raise LorararError(
@@ -18,8 +27,7 @@ def lorarar(content: Lora, style: Lora, options: MergeOptions) -> Lora:
             f"{' or '.join(map(str, bases)) or 'this base model'}: get one from the authors (SDXL, "
             "KOALA-700M) or train one; without one use --method direct or linear"
         )
-    m = coefficients(content, style, options.hypernet)
-    return weighted_sum(content, style, m, options.content_scale, options.style_scale)
+    return coefficients(content, style, options.hypernet)
 
 
 def direct(content: Lora, style: Lora, options: MergeOptions) -> Lora:

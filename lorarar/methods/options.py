@@ -23,6 +23,9 @@ class MergeKeywords(TypedDict, total=False):
     seed: int
     model: str | Path | None
     precision: Precision
+    refine: int
+    content_prompt: str | None
+    style_prompt: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +34,9 @@ class MergeOptions:
 
     density: share of weights that TIES and DARE keep. mu: how far NP-LoRA keeps the content out of
     what the style reads, from 0 to infinity. discrepancy: of both LoRAs' pictures, for EST-LoRA;
-    its authors take 1 - the cosine of DINO's features. model: the base model that ZipLoRA asks, in
-    this precision: "no" (float32), "bf16" or "fp16".
+    its authors take 1 - the cosine of DINO's features. model: the base model that ZipLoRA and
+    `lorarar.training.refine` ask, in this precision: "no" (float32), "bf16" or "fp16". refine: its
+    steps; content_prompt, style_prompt: what calls each LoRA there, if their files do not say.
     """
 
     hypernet: Hypernet | None = None
@@ -44,6 +48,9 @@ class MergeOptions:
     seed: int = 0
     model: str | Path | None = None
     precision: Precision = "no"
+    refine: int = 0
+    content_prompt: str | None = None
+    style_prompt: str | None = None
 
 
 Method = Callable[[Lora, Lora, MergeOptions], Lora]  # content, style, options -> merged
