@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import cycle, islice, product
 from pathlib import Path
 from statistics import mean
@@ -26,8 +26,9 @@ from lorarar.diffusion.two_loras import PairedLinear
 from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet, Role
 from lorarar.lora import Lora, load_lora
-from lorarar.merge import weighted_sum
+from lorarar.merge import coefficients, weighted_sum
 from lorarar.methods import METHODS
+from lorarar.methods.scheduled import SCHEDULED
 from lorarar.mini.build import HYPERNET_RECIPE
 from lorarar.mini.judge import Judge, ask
 from lorarar.mini.things import CLASSES
@@ -37,11 +38,13 @@ from lorarar.training.images import load_examples
 from lorarar.training.lora import fit_adapter, load_prior
 from lorarar.training.many import recipe_of
 from lorarar.training.objective import together_loss
+from lorarar.training.refine import refine_coefficients
 from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
 from lorarar.training.ziplora import descend, optimise
 
 SINGLE = ("base", "content", "style")  # no LoRA, or one alone
-ALL_METHODS = (*SINGLE, *METHODS, "ziplora", "klora", "joint", "optimised")
+REFINED = {f"refined-{steps}": steps for steps in (2, 5, 10, 20, 50, 100)}
+ALL_METHODS = (*SINGLE, *METHODS, "ziplora", *SCHEDULED, "joint", "optimised", *REFINED)
 STEPS, GUIDANCE = 20, 5.0
 RATE = 0.03  # of learning, where coefficients are optimised for each pair
 BASE_IMAGES = 10  # times as many, as there is one base only
@@ -283,8 +286,20 @@ def _joint(studio: Studio, content: str, style: str) -> Lora:
     return lora
 
 
+def _refined(studio: Studio, content: str, style: str, steps: int) -> Lora:
+    """LoRA.rar refined for this pair, on pictures that the model draws itself."""
+    pair = studio.lora(content), studio.lora(style)
+    prompt = f"{studio.entry(content).prompt} {studio.entry(style).phrase}"
+    work = studio.folder / "work" / Task(f"refined-{steps}", content, style).key
+    m = coefficients(*pair, studio.hypernet)
+    m = refine_coefficients(studio.pipeline, *pair, m, prompt, steps=steps, work=work)
+    shutil.rmtree(work)
+    return weighted_sum(*pair, m)
+
+
 PER_PAIR: dict[str, Callable[[Studio, str, str], Lora]] = {
     "ziplora": _ziplora,
     "joint": _joint,
-    "optimised": _optimised,
-}  # they need the images of both LoRAs
+    "optimised": _optimised,  # up to here they need the images of both LoRAs
+    **{name: partial(_refined, steps=steps) for name, steps in REFINED.items()},
+}

@@ -15,12 +15,14 @@ from typer.testing import CliRunner
 from lorarar import Hypernet, load_hypernet, save_hypernet, save_lora
 from lorarar.artefacts.training import load_manifest
 from lorarar.bases import BASES
-from lorarar.benchmarks import ablations, pictures, quality
+from lorarar.benchmarks import ablations, pictures, quality, refine
 from lorarar.benchmarks.pictures import Task, prompts_of, tasks_of
+from lorarar.benchmarks.refine import pairs_by_turns
 from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.diffusion.two_loras import carrying, lora_shapes
 from lorarar.mini.judge import Judge, accuracy, save_judge
 from lorarar.standin import standin_lora
+from lorarar.training import refine as training_refine
 from lorarar.training.denoising import add_noise, predict
 from lorarar.training.objective import merge_loss, together_loss
 from lorarar.training.recipes import HypernetRecipe
@@ -52,6 +54,15 @@ def _run(main, *arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
+def _give_phrases(assets):
+    path = assets / "loras" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for line in manifest["loras"]:
+        if line["kind"] == "style":
+            line["phrase"] = "in style"
+    path.write_text(json.dumps(manifest))
+
+
 def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path, monkeypatch):
     monkeypatch.setattr(pictures, "ZIPLORA_STEPS", 2)
     monkeypatch.setattr(quality, "accuracy", partial(accuracy, drawings=64))
@@ -76,6 +87,22 @@ def test_quality_draws_judges_and_goes_on_where_it_was(assets, tmp_path, monkeyp
     assert "was measured with" in str(refused.exception)
     unknown = _run(quality.main, *common, "--method", "magic")
     assert "magic: unknown" in str(unknown.exception)
+
+
+def test_refining_is_judged_step_by_step(assets, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_refine, "DRAWING_STEPS", 2)
+    _give_phrases(assets)
+    output, methods = tmp_path / "refine", ("lorarar", "refined-2")
+    options = [option for method in methods for option in ("--method", method)]
+    common = ("--assets", assets, "-o", output, "--images", 1, "--pairs", 1)
+    done = _run(refine.main, *common, *options)
+    assert done.exit_code == 0, done.output
+    report = json.loads((output / "refine.json").read_text())
+    validate(report, json.loads(SCHEMA.read_text()))
+    assert [(row["name"], row["tasks"]) for row in report["rows"]] == [(m, 1) for m in methods]
+    quick, slow = (row["merge_ms"] for row in report["rows"])
+    assert slow > quick > 0
+    assert pairs_by_turns(["a", "b"], ["x", "y", "z"])[:3] == [("a", "x"), ("b", "y"), ("a", "y")]
 
 
 def test_quality_says_how_to_get_loras_that_are_missing(assets, tmp_path):
