@@ -2,10 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
@@ -34,6 +36,7 @@ class Classifier:
     """Says yes where the likeliest answer is the name that is asked for."""
 
     judge: Judge
+    seen: dict[Path, dict[str, Tensor]] = field(default_factory=dict)
 
     async def ask(self, call: Call) -> Reply:
         """Look at the generated picture alone; references are not looked at."""
@@ -47,16 +50,24 @@ class Classifier:
                 f"{', '.join(word for kind in kinds for word in ANSWERS[kind] if word != OTHER)}"
             )
         (kind, answers), *_ = known.items()
-        picture = read_picture(call.pictures[call.generated], call.side)
-        if picture.size != (SIZE, SIZE):
-            raise LorararError(
-                f"{call.pictures[call.generated]}: is {picture.width} x {picture.height}; the "
-                f"embedded judge has seen {SIZE} x {SIZE} only, choose another --judge"
-            )
-        pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
-        with torch.inference_mode():
-            shares = self.judge(pixels)[kind].softmax(1)[0]
+        shares = self._shares(call.pictures[call.generated], call.side)[kind]
         likeliest = answers[int(shares.argmax())]
         right = likeliest == call.name
         text = "Yes." if right else f"No. The likeliest {kind} is {likeliest}."
         return Reply(text, yes=float(shares[answers.index(call.name)]))
+
+    @torch.inference_mode()
+    def _shares(self, path: Path, side: int) -> dict[str, Tensor]:
+        """The probabilities of each question's answers; a picture is looked at once."""
+        if path not in self.seen:
+            picture = read_picture(path, side)
+            if picture.size != (SIZE, SIZE):
+                raise LorararError(
+                    f"{path}: is {picture.width} x {picture.height}; the embedded judge has seen "
+                    f"{SIZE} x {SIZE} only, choose another --judge"
+                )
+            pixels = torch.from_numpy(np.asarray(picture).copy()).permute(2, 0, 1)[None] / 255
+            said = self.judge(pixels)
+            self.seen.clear()  # what is asked about a picture comes in a row
+            self.seen[path] = {kind: logits.softmax(1)[0] for kind, logits in said.items()}
+        return self.seen[path]
