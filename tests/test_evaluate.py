@@ -501,6 +501,28 @@ def test_a_results_folder_of_something_else_is_left_alone(images):
         evaluate(find(job(images, "http://127.0.0.1:9", output=images / "r")))
 
 
+@pytest.mark.slow  # Ray's start
+def test_rays_workers_ask_everything_once(images):
+    def script(request, before):
+        if "artistic style as" in words(request):
+            return says("no")
+        return (400, b"policy", {}) if before == 0 and not refused.append(1) else says("yes")
+
+    refused: list[int] = []
+    with serving(script) as server:
+        first, _ = evaluate(find(job(images, server.url)), workers=2)
+        assert (first.asked, first.failed) == (24, 24) and "HTTP 400" in first.why
+        second, results = evaluate(find(job(images, server.url)), workers=2)
+        assert (second.cached, second.asked, second.failed) == (24, 24, 0)
+        assert {*server.answered.values()} == {1}
+        (row,) = results["rows"]
+        assert (row["content"], row["style"], row["missing"]) == (1, 0, 0)
+    with serving(lambda *_: (401, b"who are you?", {})) as server:
+        refusing = job(images, server.url, output=images / "refused")
+        with pytest.raises(LorararError, match="HTTP 401"):
+            evaluate(find(refusing), workers=2)
+
+
 MEASURED = """
 import sys
 from pathlib import Path
