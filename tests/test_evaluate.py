@@ -7,7 +7,9 @@ import sqlite3
 import subprocess
 import sys
 import time
+from base64 import b64decode
 from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -192,6 +194,7 @@ def test_no_question_holds_braces_after_it_is_filled_in_and_each_has_its_own_nam
         ("Answer: yes", 1),
         ("No doubt it is the same dog", None), ("Yes and no", None), ("yes/no", None),
         ("Yes. Final answer: no", None), ("I cannot help with that.", None), ("", None),
+        ("<think>No, wait. Yes?</think>\n\nYes", 1), ("<think>Yes. Answer: yes", None),
         ("Sí", None), ("はい", None), ("Nobody knows.", None), ("There is no dog here", None),
     ],
 )  # fmt: skip
@@ -473,17 +476,29 @@ def test_other_questions_go_the_same_way(images, name):
 def test_pictures_are_sent_small_and_upright(images):
     large = images / "images" / "dog" / "ink" / "2.png"
     Image.new("RGB", (900, 300), "red").save(large)
-    sent = [endpoint._body(call, "m") for call in find(job(images, "http://x")).calls()]
-    from base64 import b64decode
-    from io import BytesIO
-
+    sent = []
+    with serving(lambda request, _: sent.append(request) or says("yes")) as server:
+        evaluate(find(job(images, server.url)))
     sizes = set()
     for body in sent:
         for part in body["messages"][0]["content"][:-1]:
             data = part["image_url"]["url"].removeprefix("data:image/png;base64,")
             sizes.add(Image.open(BytesIO(b64decode(data))).size)
-        assert body["temperature"] == 0 and body["max_tokens"] == 16
+        assert (body["model"], body["temperature"], body["max_tokens"]) == ("m", 0, 16)
     assert sizes == {(8, 8), (512, 171)}
+
+
+def test_models_that_take_other_parameters_get_them(images):
+    def script(request, before):
+        for name in ("temperature", "max_tokens"):
+            if name in request:
+                error = {"message": "no", "param": name, "code": "unsupported_parameter"}
+                return (400, json.dumps({"error": error}).encode(), {})
+        return says("yes" if request["max_completion_tokens"] == 2000 else "no")
+
+    with serving(script) as server:
+        tally, results = evaluate(find(job(images, server.url, tokens=2000)))
+    assert (tally.failed, results["rows"][0]["both"], results["tokens"]) == (0, 1, 2000)
 
 
 def test_a_results_folder_of_something_else_is_left_alone(images):

@@ -59,6 +59,7 @@ def evaluate(
     at_once: AtOnce = 8,
     timeout: Timeout = 120.0,
     side: Annotated[int | None, typer.Option(min=8, help="pixels of the longer side")] = None,
+    tokens: Annotated[int | None, typer.Option(min=1, help="of the longest answer")] = None,
     swapped: Annotated[
         bool, typer.Option("--swapped", help="generated picture first: for the order's bias")
     ] = False,
@@ -80,6 +81,7 @@ def evaluate(
         _judge(judge, base_url, at_once, timeout, references),
         questions=questions,
         side=side,
+        tokens=tokens,
         order="generated first" if swapped else "reference first",
         again=again,
         folders={"clip": clip, "dino": dino, "csd": csd},

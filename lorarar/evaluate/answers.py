@@ -18,9 +18,9 @@ def value_of(text: str, form: Form, most: int = 1) -> float | None:
 
     Of "a or b", the third picture is 1, a tie 0.5, the fourth 0.
     """
-    return {"yes or no": _yes, "grade": _grade, "score with reason": _score, "a or b": _choice}[
-        form
-    ](text.strip(), most)
+    readers = {"yes or no": _yes, "grade": _grade, "score with reason": _score, "a or b": _choice}
+    answer = text.rpartition("</think>")[2].strip()  # thoughts are none, cut short or not
+    return None if "<think>" in answer else readers[form](answer, most)
 
 
 def reason_of(text: str) -> str:

@@ -25,7 +25,7 @@ CACHE, PAGE = "answers.sqlite", "index.html"
 
 @dataclass(frozen=True)
 class Job:
-    """What is evaluated, and how. side: the longer one shown, the protocol's if None."""
+    """What is evaluated, and how. side, tokens: those of `QuestionSet` if None."""
 
     images: Path
     references: Path | None
@@ -33,15 +33,16 @@ class Job:
     judge: JudgeOptions
     questions: SetName = "mars2"
     side: int | None = None
+    tokens: int | None = None
     order: Order = "reference first"
     again: int = 0
     folders: dict[str, Path | None] = field(default_factory=dict)
 
     @property
     def question_set(self) -> QuestionSet:
-        """The questions, with the side that is asked for."""
+        """The questions, with the side and the tokens that are asked for."""
         known = QUESTION_SETS[self.questions]
-        return replace(known, side=self.side or known.side)
+        return replace(known, side=self.side or known.side, tokens=self.tokens or known.tokens)
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,9 @@ import os
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
-from typing import Any
 
 from lorarar.errors import LorararError
 from lorarar.evaluate.calls import Call, Reply, encoded
@@ -32,6 +31,7 @@ ATTEMPTS = 6
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds; doubled from attempt to attempt
 TRANSIENT = {408, 409, 425, 429}  # and all from 500
 HOPELESS = {401, 403, 404}  # whatever is asked
+REPLACED = {"max_tokens": "max_completion_tokens", "temperature": None}  # where refused
 MOST_BYTES = 1 << 20  # of an answer
 
 
@@ -66,21 +66,22 @@ async def opened(options: JudgeOptions) -> AsyncIterator[Ask]:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An open endpoint."""
+    """An open endpoint. refused: the parameters that its model does not take, as found out."""
 
     client: httpx.AsyncClient
     url: httpx.URL
     options: JudgeOptions
     key: str
+    refused: set[str] = field(default_factory=set)
 
     async def ask(self, call: Call) -> Reply:
         """Ask until there is an answer, with pauses that double or are as long as asked for."""
-        body, pause, why = json.dumps(_body(call, self.options.model)), 0.0, ""
+        pause, why = 0.0, ""
         for attempt in range(ATTEMPTS):
             await asyncio.sleep(pause)
             pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
             try:
-                status, headers, text = await self._post(body)
+                status, headers, text = await self._post(self._body(call))
             except (httpx.RequestError, TimeoutError) as error:
                 why = type(error).__name__
                 continue
@@ -92,6 +93,9 @@ class Endpoint:
             why = f"HTTP {status}: {self._quoted(text)}"
             if status in TRANSIENT or status >= 500:
                 pause = max(pause, min(_asked_for(headers.get("retry-after", "")), LONGEST_PAUSE))
+                continue
+            if status == 400 and (parameter := _refused(text)) in REPLACED:
+                self.refused.add(parameter)
                 continue
             if status != 200:
                 raise Unanswered(why)
@@ -115,28 +119,30 @@ class Endpoint:
         text = b"".join(pieces)[:MOST_BYTES].decode(errors="replace")
         return response.status_code, response.headers, text
 
+    def _body(self, call: Call) -> str:
+        pictures = [
+            f"data:image/png;base64,{b64encode(encoded(path, call.side)).decode()}"
+            for path in call.pictures
+        ]
+        content = [{"type": "image_url", "image_url": {"url": url}} for url in pictures]
+        decoding = {"temperature": 0, "max_tokens": call.tokens}
+        taken = {REPLACED[k] if k in self.refused else k: v for k, v in decoding.items()}
+        taken.pop(None, None)
+        message = {"role": "user", "content": [*content, {"type": "text", "text": call.text}]}
+        return json.dumps({"model": self.options.model, "messages": [message], **taken})
+
     def _quoted(self, text: str) -> str:
         """Shorten what a server says; some repeat the key."""
         return " ".join((text.replace(self.key, "***") if self.key else text).split())[:200]
 
 
-def _body(call: Call, model: str) -> dict[str, Any]:
-    pictures = [
-        {
-            "type": "image_url",
-            "image_url": {
-                "url": f"data:image/png;base64,{b64encode(encoded(path, call.side)).decode()}"
-            },
-        }
-        for path in call.pictures
-    ]
-    content = [*pictures, {"type": "text", "text": call.text}]
-    return {
-        "model": model,
-        "messages": [{"role": "user", "content": content}],
-        "temperature": 0,
-        "max_tokens": call.tokens,
-    }
+def _refused(text: str) -> str:
+    """Name the parameter that the model does not take, if that is what the server says."""
+    try:
+        error = json.loads(text)["error"]
+        return str(error["param"]) if str(error["code"]).startswith("unsupported") else ""
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
 
 
 def _reply(text: str) -> Reply | None:
