@@ -171,6 +171,14 @@ def test_keys_depend_on_what_is_in_the_files_not_on_where_they_are(images):
     assert keys(moved) == before and len({*before}) == len(before)
 
 
+def test_a_picture_that_was_drawn_anew_is_asked_about_anew(images):
+    with serving(lambda *_: says("yes")) as server:
+        evaluate(find(job(images, server.url)))
+        picture(images / "images" / "dog" / "ink" / "0.png", 999)
+        tally, _ = evaluate(find(job(images, server.url)))
+    assert (tally.asked, tally.cached) == (6, 42)
+
+
 def test_no_question_holds_braces_after_it_is_filled_in_and_each_has_its_own_name(images):
     (images / "images" / "metadata.jsonl").write_text(
         json.dumps(
@@ -400,6 +408,16 @@ def test_the_key_is_sent_and_never_shown_or_kept(images, monkeypatch, status):
     assert SECRET not in done.output + str(done.exception)
     files = [path for path in (images / "r").rglob("*") if path.is_file()]
     assert files and not any(SECRET.encode() in path.read_bytes() for path in files)
+
+
+def test_a_password_in_the_address_is_used_and_not_shown(images):
+    with serving(lambda *_: says("yes")) as server:
+        address = server.url.replace("//", f"//me:{SECRET}@")
+        _, results = evaluate(find(job(images, address)))
+        assert all(each.startswith("Basic ") for each in server.authorised)
+    assert results["judge"] == f"openai:m at {server.url}"
+    files = [path for path in (images / "results").rglob("*") if path.is_file()]
+    assert not any(SECRET.encode() in path.read_bytes() for path in files)
 
 
 def test_openais_own_key_goes_to_openai_only(images, monkeypatch):

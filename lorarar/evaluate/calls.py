@@ -70,12 +70,25 @@ class Reply:
     output_tokens: int = 0
 
 
-@lru_cache(maxsize=65536)
 def picture_id(path: Path) -> str:
     """Identify a picture by its contents: 24 hexadecimal digits.
 
     Raises LorararError if it cannot be read.
     """
+    return _digest(path, *_stamp(path))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when a file does: what is remembered of an older one is forgotten."""
+    try:
+        about = path.stat()
+    except OSError as error:
+        raise LorararError(f"{path}: cannot be read ({error.strerror}); restore it") from error
+    return about.st_mtime_ns, about.st_size
+
+
+@lru_cache(maxsize=65536)
+def _digest(path: Path, changed: int, size: int) -> str:
     try:
         return sha256_of(path)[:24]
     except OSError as error:
@@ -98,9 +111,13 @@ def read_picture(path: Path, side: int) -> Image.Image:
     return picture
 
 
-@lru_cache(maxsize=REMEMBERED)
 def encoded(path: Path, side: int, kind: Literal["PNG", "WEBP"] = "PNG") -> bytes:
     """Return the picture of `read_picture` as a file's bytes."""
+    return _encoded(path, _stamp(path), side, kind)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _encoded(path: Path, stamp: tuple[int, int], side: int, kind: str) -> bytes:
     file = BytesIO()
     read_picture(path, side).save(file, kind)
     return file.getvalue()

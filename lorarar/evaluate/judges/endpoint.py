@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from time import time
+from urllib.parse import urlsplit, urlunsplit
 
 from lorarar.errors import LorararError
 from lorarar.evaluate.calls import Call, Reply, encoded
@@ -37,19 +38,27 @@ MOST_BYTES = 1 << 20  # of an answer
 
 def name(options: JudgeOptions) -> str:
     """Name the model and where it is served."""
-    return f"openai:{options.model} at {_address(options)}"
+    return f"openai:{options.model} at {_without_secrets(_address(options))}"
 
 
 def _address(options: JudgeOptions) -> str:
     return (options.base_url or OPENAI).rstrip("/")
 
 
+def _without_secrets(address: str) -> str:
+    """Leave out a user's name, a password and a query."""
+    parts = urlsplit(address)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
 @asynccontextmanager
 async def opened(options: JudgeOptions) -> AsyncIterator[Ask]:
     """Open connections, as many as calls may be under way."""
     address = _address(options)
-    key = os.environ.get(KEY) or (os.environ.get("OPENAI_API_KEY") if address == OPENAI else None)
-    if key is None and address == OPENAI:
+    key = os.environ.get(KEY, "").strip()
+    if not key and address == OPENAI:
+        key = os.environ.get("OPENAI_API_KEY", "").strip()
+    if not key and address == OPENAI:
         raise LorararError(f"{address} needs a key; put it into the environment as {KEY}")
     try:
         client = httpx.AsyncClient(
@@ -59,9 +68,11 @@ async def opened(options: JudgeOptions) -> AsyncIterator[Ask]:
         )
         url = httpx.URL(f"{address}/chat/completions")
     except (httpx.InvalidURL, UnicodeEncodeError) as error:
-        raise LorararError(f"--base-url {address} or the key is not valid; check both") from error
+        raise LorararError(
+            f"--base-url {_without_secrets(address)} or the key in {KEY} is not valid; check both"
+        ) from error
     async with client:
-        yield Endpoint(client, url, options, key or "").ask
+        yield Endpoint(client, url, options, key).ask
 
 
 @dataclass(frozen=True)
@@ -87,8 +98,8 @@ class Endpoint:
                 continue
             if status in HOPELESS:
                 raise LorararError(
-                    f"{self.url}: HTTP {status} ({self._quoted(text)}); check --judge, --base-url "
-                    f"and the key in {KEY}"
+                    f"{_without_secrets(str(self.url))}: HTTP {status} ({self._quoted(text)}); "
+                    f"check --judge, --base-url and the key in {KEY}"
                 )
             why = f"HTTP {status}: {self._quoted(text)}"
             if status in TRANSIENT or status >= 500:

@@ -42,12 +42,8 @@ async def opened(options: JudgeOptions) -> AsyncIterator[Ask]:
 @lru_cache(maxsize=1)
 def _loaded(model: str) -> "Local":
     """Load once per process, also where Ray opens a judge batch after batch."""
-    try:
-        from transformers import AutoModelForImageTextToText, AutoProcessor
-    except ImportError as error:
-        raise LorararError(
-            f"a local judge needs transformers ({error}); run: pip install 'lorarar[formats]'"
-        ) from error
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
     cuda = torch.cuda.is_available()
     try:
         processor = AutoProcessor.from_pretrained(model, trust_remote_code=False)
@@ -57,6 +53,11 @@ def _loaded(model: str) -> "Local":
             use_safetensors=True,
             trust_remote_code=False,
         )
+    except ImportError as error:  # many models' processors need torchvision
+        reason = " ".join(str(error).split())[:200]
+        raise LorararError(
+            f"--judge {model}: {reason}; run: pip install 'lorarar[evaluate]' torchvision"
+        ) from error
     except (OSError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())[:300]
         raise LorararError(
