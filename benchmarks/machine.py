@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import math
 import os
 import platform
 import statistics
@@ -184,16 +185,20 @@ def _most_held(process: int | str) -> float:
     return int(lines[0].split()[1]) * 1024 if lines else 0.0
 
 
-def run_and_watch(command: list[str]) -> tuple[float, float]:
+def run_and_watch(command: list[str], limit: float = math.inf) -> tuple[float, float]:
     """Return a command's seconds and the most memory it held, in GB (Linux).
 
-    Raises LorararError if it fails.
+    Raises LorararError if it fails, or takes more than `limit` seconds.
     """
     started, most = time.perf_counter(), 0.0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said)
         while process.poll() is None:
             most = max(most, _most_held(process.pid))
+            if time.perf_counter() - started > limit:
+                process.kill()
+                process.wait()
+                raise LorararError(f"{' '.join(command)} took more than {limit:.0f} s")
             time.sleep(WATCH_SECONDS)
         if process.returncode:
             said.seek(0)

@@ -4,7 +4,8 @@ python benchmarks/peers.py
 python benchmarks/peers.py --base sdxl --peer ours --peer stable-diffusion.cpp
 
 Each peer has an environment of its own, made when it is first asked for, and each row is measured
-in a process of its own (`benchmarks/peers/`). Environments, models and exports are kept.
+in a process of its own (`benchmarks/peers/`). Environments, models and exports are kept; of a run
+that was stopped, the rows that it has, and the next one goes on.
 """
 
 import json
@@ -14,7 +15,6 @@ import venv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -42,7 +42,8 @@ NOTES = [
     "step: median, with guidance, without and with a pair of LoRAs of rank 64. swap: median, to "
     "put in another pair of files, until drawing can begin; where a peer does so within drawing, "
     "what its first step takes longer than with the pair before. ours, lorarar: the hypernetwork's "
-    "merge included; direct: both at weight 1, as the peers do.",
+    "merge included, prepared: of prepared files that are open; direct: both at weight 1, as the "
+    "peers do.",
     "plain dB, pair dB: PSNR of the picture beside diffusers in float32 with the same weights and "
     "noise, with a pair where both its LoRAs have weight 1. peak: the process's most memory, "
     "mapped files included.",
@@ -82,9 +83,12 @@ WAYS: dict[BaseName, list[Way]] = {
         Way("openvino", "bfloat16", "fp32"),
         Way("openvino", "float32", "int8"),
         Way("ours", "direct", "none"),
-        Way("ours", "lorarar", "none"),
+        Way("ours", "direct, openvino", "none"),
         Way("ours", "direct", "int8"),
+        Way("ours", "direct, openvino", "int8"),
         Way("ours", "lorarar", "int8"),
+        Way("ours", "lorarar, prepared", "int8"),
+        Way("ours", "lorarar, prepared, openvino", "int8"),
     ],
     "sdxl": [
         REFERENCE,
@@ -108,6 +112,13 @@ class Studio:
     side: int
     steps: int
     threads: int
+    limit: int = 1200  # seconds for a row
+
+    @property
+    def unfinished(self) -> Path:
+        """Where a run keeps its rows until it is through, so that it goes on if it is stopped."""
+        run = f"{self.base}, {self.side} px, {self.steps} steps, {self.threads} threads"
+        return self.folder / "unfinished" / run
 
     @property
     def model(self) -> Path:
@@ -120,6 +131,7 @@ class Studio:
     def loras(self, way: Way) -> list[list[str]]:
         """Two pairs, in the names that the peer reads."""
         layout = "kohya" if way.peer == "openvino" else "diffusers"
+        layout = "prepared" if "prepared" in way.kind else layout
         return [
             [str(self.lora_folder / f"{layout}-{n}.safetensors") for n in two]
             for two in ((1, 2), (3, 4))
@@ -234,17 +246,20 @@ class Measured:
 
 
 def measure(way: Way, noise: Noise, studio: Studio, folder: Path) -> Measured:
-    """Run one peer in a process of its own; its files go into `folder`.
+    """Run one peer in a process of its own, unless `folder` has what it gave back before.
 
-    Raises LorararError if it cannot be installed or fails.
+    Raises LorararError if it cannot be installed, fails or takes too long.
     """
-    result = folder / "result.json"
-    task = folder / "task.json"
-    task.write_text(json.dumps(task_of(way, noise, studio, result)))
-    _, peak = run_and_watch([str(python_of(way, studio)), str(way.script), str(task)])
+    result, task, peak = (folder / f"{name}.json" for name in ("result", "task", "peak_gb"))
+    folder.mkdir(parents=True, exist_ok=True)
+    if not peak.exists():
+        task.write_text(json.dumps(task_of(way, noise, studio, result)))
+        command = [str(python_of(way, studio)), str(way.script), str(task)]
+        _, most = run_and_watch(command, studio.limit)
+        peak.write_text(json.dumps(most))
     said = json.loads(result.read_text())
     plain, pair = (np.load(result.with_suffix(f".{name}.npy")) for name in ("plain", "pair"))
-    return Measured(said["figures"], said["versions"], plain, pair, peak)
+    return Measured(said["figures"], said["versions"], plain, pair, json.loads(peak.read_text()))
 
 
 def row_of(way: Way, measured: Measured, wanted: Measured) -> dict[str, Any]:
@@ -254,7 +269,7 @@ def row_of(way: Way, measured: Measured, wanted: Measured) -> dict[str, Any]:
         **{name: measured.figures[name] for name in FIGURES},
         "peak_gb": measured.peak_gb,
         "plain_db": decibels(measured.plain, wanted.plain),
-        "pair_db": None if way.kind == "lorarar" else decibels(measured.pair, wanted.pair),
+        "pair_db": None if way.kind.startswith("lorarar") else decibels(measured.pair, wanted.pair),
     }
 
 
@@ -265,21 +280,19 @@ def decibels(found: np.ndarray, wanted: np.ndarray) -> float | None:
 
 
 def measure_all(
-    ways: list[Way], studio: Studio, console: Console
+    ways: list[Way], studio: Studio, console: Console, left_out: list[str]
 ) -> Iterator[tuple[Way, Measured, Measured]]:
     """Each way, and what its pictures should be; a way that fails is said and left out."""
-    references: dict[Noise, Measured] = {}
     for way in ways:
         console.print(way.name, highlight=False)
-        with TemporaryDirectory() as name:
-            try:
-                if way.noise not in references:
-                    references[way.noise] = measure(REFERENCE, way.noise, studio, Path(name))
-                wanted = references[way.noise]
-                found = wanted if way == REFERENCE else measure(way, way.noise, studio, Path(name))
-            except LorararError as error:
-                console.print(f"{way.name}: {error}", highlight=False)
-                continue
+        folder = studio.unfinished / way.noise
+        try:
+            wanted = measure(REFERENCE, way.noise, studio, folder / REFERENCE.name)
+            found = measure(way, way.noise, studio, folder / way.name)
+        except LorararError as error:
+            left_out.append(f"{way.name}: left out ({error})")
+            console.print(left_out[-1], highlight=False)
+            continue
         yield way, found, wanted
 
 
@@ -294,13 +307,15 @@ def main(
     steps: Annotated[int, typer.Option(min=3)] = 4,
     threads: Annotated[int, typer.Option(min=1)] = cores(),
     folder: Annotated[Path | None, typer.Option(help="what is made is kept here")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="seconds that a row may take")] = 1200,
     json: Annotated[Path | None, typer.Option(help="write the figures here")] = None,
 ) -> None:
     """Measure each peer's step, swap, memory and picture beside ours."""
-    studio = Studio(folder or user_cache("peers"), base, side, steps, threads)
+    studio = Studio(folder or user_cache("peers"), base, side, steps, threads, limit)
     ways = ways_of(base, peer) if peer else WAYS[base]
     prepare(studio)
-    measured = list(measure_all(ways, studio, Console(stderr=True)))
+    left_out: list[str] = []
+    measured = list(measure_all(ways, studio, Console(stderr=True), left_out))
     if not measured:
         raise LorararError(f"no peer could be measured on {base}; see the lines above")
     versions: dict[str, str] = {}
@@ -322,9 +337,10 @@ def main(
         machine=describe() | versions,
         settings=settings,
         rows=[row_of(*each) for each in measured],
-        notes=NOTES,
+        notes=NOTES + left_out,
     )
     publish(report, make_console(), json)
+    shutil.rmtree(studio.unfinished)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from lorarar.artefacts.formats import FORMATS, FormatName
+from lorarar.artefacts.formats import FORMATS, Engine, FormatName
 from lorarar.artefacts.pipeline import read_manifest
 from lorarar.benchmarks.devices import RUNNERS, choose, runner_engine
 from lorarar.benchmarks.devices.device import Choice
@@ -52,7 +52,7 @@ NOTES = [
     "swap: a merged LoRA's file, in turn with another; in torch load_lora_weights and fuse_lora. "
     "pair: two LoRA files merged by the hypernetwork and swapped in. Each file is in the page "
     "cache, none is kept from an earlier swap.",
-    "openvino: the UNet alone, if it is installed (pip install openvino).",
+    "openvino: if it is installed; it is handed a swap's factors in the next step.",
     "runner: the C++ program of runtime/native; step with a pair, and picture: all steps with it.",
 ]
 RUNNER_NOTE = (
@@ -87,11 +87,10 @@ class Clock:
         return float(median(np.diff(self.marks[1:]))) * 1e3
 
 
-def exported(setting: Setting, folder: Path) -> dict[str, Any]:
+def exported(setting: Setting, folder: Path, backend: Engine) -> dict[str, Any]:
     """`lorarar.runtime` on an exported folder."""
     from lorarar.runtime.pipeline import Pipeline
 
-    backend = FORMATS[read_manifest(folder).engine].engine
     started = time.perf_counter()
     pipeline = Pipeline.load(folder, backend, setting.threads, check_hashes=False)
     row = {"load_ms": _since(started)}
@@ -151,40 +150,6 @@ def optimum(setting: Setting, folder: Path) -> dict[str, Any]:
     row = {"load_ms": _since(started)}
     first, step = _diffusers_steps(pipeline, setting.steps)
     return row | {"first_step_ms": first, "step_ms": step}
-
-
-def openvino(setting: Setting, folder: Path) -> dict[str, Any]:
-    """OpenVINO on the exported UNet, once a step for both halves of guidance."""
-    import onnx
-    from openvino import Core
-
-    started = time.perf_counter()
-    model = onnx.load(folder / "unet" / "model.onnx")
-    empty = {tensor.name for tensor in model.graph.initializer if 0 in tensor.dims}
-    for tensor in model.graph.initializer:
-        if tensor.name in empty:  # rank 0, which OpenVINO takes for a scalar: rank 1 of zeros
-            shape = [size or 1 for size in tensor.dims]
-            dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-            zeros = onnx.numpy_helper.from_array(np.zeros(shape, dtype), tensor.name)
-            tensor.CopyFrom(zeros)
-    inputs = [value for value in model.graph.input if value.name not in empty]
-    del model.graph.input[:]
-    model.graph.input.extend(inputs)
-    options = {"INFERENCE_NUM_THREADS": setting.threads, "INFERENCE_PRECISION_HINT": "f32"}
-    core = Core()
-    compiled = core.compile_model(core.read_model(model.SerializeToString()), "CPU", options)
-    row = {"load_ms": _since(started)}
-    pipeline = read_manifest(folder)
-    dynamic = 2, pipeline.tokens, pipeline.side, pipeline.side  # batch, tokens, height and width
-    feeds = {
-        name: np.ones([size or dynamic[axis] for axis, size in enumerate(shape)], dtype)
-        for name, (dtype, shape) in pipeline.parts["unet"][0].inputs.items()
-    }
-    clock = Clock()
-    for _ in range(setting.steps):
-        compiled(feeds)
-        clock()
-    return row | {"first_step_ms": clock.first(), "step_ms": clock.step()}
 
 
 def _diffusers_steps(pipeline: Any, steps: int) -> tuple[float, float]:
@@ -274,13 +239,15 @@ def measure_here(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of every engine, each in a process of its own, and notes of what is left out."""
     rows, notes = [row_of("torch, diffusers and peft", torch_and_peft, setting)], []
-    rows += [row_of(name, exported, setting, path) for name, path in folders.items()]
+    for path in folders.values():
+        manifest = read_manifest(path)
+        for backend in filter(find_spec, FORMATS[manifest.engine].engines):
+            name = f"{backend}, {manifest.quantize}"
+            rows.append(row_of(name, exported, setting, path, backend))
     for quantize in ("none", "int8"):
         path = folders.get(f"onnxruntime, {quantize}")
         if path:
             rows.append(row_of(f"optimum, {quantize}", optimum, setting, path))
-        if path and find_spec("openvino"):
-            rows.append(row_of(f"openvino, {quantize}", openvino, setting, path))
     for name, path in folders.items():
         try:
             rows.append(runner_row(name, path, setting))

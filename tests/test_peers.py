@@ -2,6 +2,7 @@ import importlib.util
 import json
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from rich.console import Console
 from safetensors.numpy import load_file
 
 from lorarar.benchmarks import baked, peers
+from lorarar.benchmarks.machine import run_and_watch
 from lorarar.errors import LorararError
 
 SCRIPTS = Path(peers.__file__).parent / "peers"
@@ -23,6 +25,11 @@ def script(name):
     sys.modules[name] = module  # where dataclasses look for it
     spec.loader.exec_module(module)
     return module
+
+
+def test_a_row_that_takes_too_long_is_ended_and_said():
+    with pytest.raises(LorararError, match=r"sleep\(60\) took more than 0 s"):
+        run_and_watch([sys.executable, "-c", "import time; time.sleep(60)"], limit=0.2)
 
 
 @pytest.fixture
@@ -150,14 +157,42 @@ def test_a_peer_that_fails_is_said_and_the_others_are_measured(studio, monkeypat
 
     monkeypatch.setattr(peers, "measure", measure)
     ways = [peers.REFERENCE, peers.Way("diffusers", "fused"), peers.Way("ours", "direct", "none")]
+    left_out = []
     rows = [
         peers.row_of(way, found, wanted)
-        for way, found, wanted in peers.measure_all(ways, studio, Console())
+        for way, found, wanted in peers.measure_all(ways, studio, Console(), left_out)
     ]
     assert [row["name"] for row in rows] == ["diffusers, peft", "ours, none, direct"]
     assert rows[0]["pair_db"] is None and rows[1]["pair_db"] == pytest.approx(48.1, abs=0.1)
     assert rows[1]["swap_ms"] == 2.0
     assert "its wheels are not for this processor" in capsys.readouterr().out
+    assert left_out == ["diffusers, fused: left out (its wheels are not for this processor)"]
+
+
+def test_a_run_that_was_stopped_goes_on_with_the_rows_that_it_lacks(studio, monkeypatch):
+    ran = []
+
+    def run(command, limit):
+        script, task = map(Path, command[1:])
+        ran.append(script.stem)
+        result = task.with_name("result.json")
+        result.write_text(json.dumps({"figures": {"step": len(ran)}, "versions": {}}))
+        for name in ("plain", "pair"):
+            np.save(result.with_suffix(f".{name}.npy"), np.zeros((8, 8, 3), np.uint8))
+        return 1.0, 2.5
+
+    monkeypatch.setattr(peers, "run_and_watch", run)
+    monkeypatch.setattr(peers, "python_of", lambda way, studio: "python")
+    monkeypatch.setattr(peers, "task_of", lambda *_: {})
+    ways = [peers.REFERENCE, peers.Way("ours", "direct", "none")]
+    for kept in (ways[:1], ways):
+        rows = list(peers.measure_all(kept, studio, Console(), []))
+    assert ran == ["with_diffusers", "with_ours"]
+    assert [found.figures["step"] for _, found, _ in rows] == [1, 2]
+    assert rows[0][1].peak_gb == 2.5
+    longer = replace(studio, steps=9)
+    list(peers.measure_all(ways[:1], longer, Console(), []))
+    assert ran[2:] == ["with_diffusers"]
 
 
 def test_a_merge_of_another_kind_is_not_held_against_the_plain_sum():

@@ -14,7 +14,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from lorarar.bases import BASES, Base
 from lorarar.diffusion.standin import standin_pipeline
 from lorarar.files import write_safetensors
-from lorarar.hypernet import Hypernet, save_hypernet
+from lorarar.hypernet import ROLES, Hypernet, save_hypernet
+from lorarar.prepare import prepare
 from lorarar.save import save_lora
 from lorarar.standin import standin_lora
 
@@ -23,7 +24,9 @@ RANK = 64
 
 def write_loras(folder: Path, base: str) -> None:
     """Four LoRAs of rank 64, each also by kohya's names with diffusers' blocks, as OpenVINO reads
-    them, and a hypernetwork."""
+    them, and prepared for merging, by turns as content and as style; and their hypernetwork."""
+    hypernet = Hypernet.random(BASES[base].widths)
+    save_hypernet(hypernet, folder / "hypernet.safetensors")
     parts = {"down": "lora_down", "up": "lora_up"}
     for number in range(1, 5):
         lora = standin_lora(base, RANK, number)
@@ -34,7 +37,8 @@ def write_loras(folder: Path, base: str) -> None:
             for part in parts
         }
         write_safetensors(folder / f"kohya-{number}.safetensors", tensors, {})
-    save_hypernet(Hypernet.random(BASES[base].widths), folder / "hypernet.safetensors")
+        prepared = prepare(lora, hypernet, ROLES[(number - 1) % 2])
+        save_lora(prepared, folder / f"prepared-{number}.safetensors")
 
 
 def write_model(folder: Path, base: str) -> None:

@@ -37,7 +37,7 @@ def main() -> None:
     task = Task.read()
     noise = np.load(task.noise)
     options = {"INFERENCE_NUM_THREADS": task.threads}
-    if task.kind != "bf16":  # which it takes by itself where the processor has it
+    if task.kind != "bfloat16":  # which it takes by itself where the processor has it
         options["INFERENCE_PRECISION_HINT"] = "f32"
     started = time.perf_counter()
     pipeline = openvino_genai.Text2ImagePipeline(
