@@ -177,7 +177,8 @@ def open_merger(
     from lorarar.export.exporters import export_hypernet
 
     path = checkpoint.with_name(FORMATS[name].merger)
-    export_hypernet(name, hypernet, path, dtype)
+    if not path.exists():  # for another engine of the format
+        export_hypernet(name, hypernet, path, dtype)
     return load_merger(path, backend, threads)
 
 

@@ -6,6 +6,7 @@ takes longer than a small step: they are handed over when they change, and stay 
 
 from functools import cache
 from pathlib import Path
+from queue import SimpleQueue
 from tempfile import NamedTemporaryFile
 
 import numpy as np
@@ -19,8 +20,10 @@ from lorarar.runtime.backends import RunGraph, RunStage, Tensors, one_line
 
 
 def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
-    """Open an .onnx file. Each graph is compiled at its first use, as a run takes all inputs of
-    what was compiled."""
+    """Open an .onnx file, one thread per run.
+
+    Each graph is compiled at its first use, as a run takes all inputs of what was compiled.
+    """
     file = _parse(path)
     text = next((each.value for each in file.metadata_props if each.key == "manifest"), None)
     manifest = MergerManifest.parse(text, path)
@@ -30,19 +33,27 @@ def load(path: Path, threads: int) -> tuple[MergerManifest, RunGraph, int]:
     parameters = {each.friendly_name: each for each in model.get_parameters()}
 
     @cache
-    def request(graph: str) -> InferRequest:
+    def idle_requests(graph: str) -> SimpleQueue[InferRequest]:
         inputs = [parameters[f"{graph}.{part}"] for part in manifest.inputs(forms[graph][0])]
         m = model.output(f"{graph}.m").node.input_value(0)
-        return _compile(Model([m], inputs), path, threads).create_infer_request()
+        compiled = _compile(Model([m], inputs), path, threads, streams=threads)
+        idle: SimpleQueue[InferRequest] = SimpleQueue()
+        for _ in range(threads):
+            idle.put(compiled.create_infer_request())
+        return idle
 
     def run(graph: str, arrays: list[np.ndarray]) -> np.ndarray:
-        opened = request(graph)
-        tensors = [_shared(array) for array in arrays]
-        for index, tensor in enumerate(tensors):
-            opened.set_input_tensor(index, tensor)
-        return _infer(opened, path)[0]
+        idle = idle_requests(graph)
+        request = idle.get()
+        try:
+            given = [_set_input(request, index, array) for index, array in enumerate(arrays)]
+            [m] = _infer(request, path)
+            del given  # which the request has read
+            return m
+        finally:
+            idle.put(request)
 
-    return manifest, run, 1  # a request is not to be shared by threads
+    return manifest, run, threads
 
 
 def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
@@ -52,13 +63,12 @@ def open_stage(path: Path, stage: Stage, threads: int) -> RunStage:
     compiled = _compile(_read(file, path), path, threads)
     indices = {port.any_name: index for index, port in enumerate(compiled.inputs)}
     request = compiled.create_infer_request()
-    held: dict[str, tuple[np.ndarray, Tensor]] = {}  # what the request reads
+    held: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # what was fed, and what the request reads
 
     def run(feeds: Tensors) -> Tensors:
         for name, array in (defaults | feeds).items():
             if name not in held or held[name][0] is not array:
-                held[name] = array, _shared(array)
-                request.set_input_tensor(indices[name], held[name][1])
+                held[name] = array, _set_input(request, indices[name], array)
         return dict(zip(stage.outputs, _infer(request, path), strict=True))
 
     return run
@@ -133,8 +143,10 @@ def _read(file: onnx.ModelProto, path: Path) -> Model:
         raise _unusable(path, error) from error
 
 
-def _compile(model: Model, path: Path, threads: int) -> CompiledModel:
+def _compile(model: Model, path: Path, threads: int, streams: int = 1) -> CompiledModel:
+    """streams: how many requests run at once, which share the threads."""
     options = {
+        "NUM_STREAMS": streams,
         "INFERENCE_NUM_THREADS": threads,
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
     }
@@ -144,10 +156,11 @@ def _compile(model: Model, path: Path, threads: int) -> CompiledModel:
         raise _unusable(path, error) from error
 
 
-def _shared(array: np.ndarray) -> Tensor:
-    """Return a tensor on the array's memory, which is only read."""
-    whole = np.require(array, requirements=["C", "ALIGNED"])
-    return Tensor(whole, list(whole.shape), Type(whole.dtype))
+def _set_input(request: InferRequest, index: int, array: np.ndarray) -> np.ndarray:
+    """Return what the request reads, which the caller holds until it has: mostly `array` itself."""
+    read = np.require(array, requirements=["C", "ALIGNED"])
+    request.set_input_tensor(index, Tensor(read, list(read.shape), Type(read.dtype)))
+    return read
 
 
 def _infer(request: InferRequest, path: Path) -> list[np.ndarray]:
