@@ -1,5 +1,7 @@
 """The second small world: its split, its drawings and what captions say of them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -15,9 +17,9 @@ from lorarar.mini2.samples import (
     style_chunk,
     subject_chunk,
 )
-from lorarar.mini2.scenes import random_individual, random_scene
+from lorarar.mini2.scenes import Scene, random_individual, random_scene
 from lorarar.mini2.textures import TEXTURES
-from lorarar.mini2.things import ACCESSORIES, CLASSES, MARKINGS
+from lorarar.mini2.things import ACCESSORIES, CLASSES, MARKINGS, Individual
 from lorarar.mini2.world import (
     ALL,
     HELD_OUT_STYLES,
@@ -78,7 +80,7 @@ def test_captions_are_true():
         scene = random_scene(random_individual(generator, RESERVED), generator)
         one = scene.individual
         seen = {one.kind, one.marking, one.accessory, *scene.place.split(), *look.names.values()}
-        seen |= set(one.colours) if look.palette is None else set()
+        seen |= set(one.colours)
         words = set(caption(scene, look, generator).split())
         assert words <= seen | {"a", "with", "and", "in", "look"}
         said = caption(scene, look, generator, ALL).split()
@@ -86,12 +88,20 @@ def test_captions_are_true():
         assert ("look" in said) == (look != PLAIN)
 
 
-def test_colours_that_a_palette_covers_are_not_asked_for():
+def test_colours_of_what_is_not_there_are_not_asked_for():
     chunk = judge_chunk(0, 64)
-    own = QUESTIONS["palette"].index("own")
-    covered = chunk.answers[:, NUMBERS["palette"]] != own
-    unseen = chunk.answers[:, NUMBERS["colour"]] == QUESTIONS["colour"].index(UNSEEN)
-    assert (covered == unseen).all() and covered.any()
+    for question in ("marking", "accessory"):
+        none = chunk.answers[:, NUMBERS[question]] == QUESTIONS[question].index("none")
+        colour = f"{question}_colour"
+        unseen = chunk.answers[:, NUMBERS[colour]] == QUESTIONS[colour].index(UNSEEN)
+        assert (none == unseen).all() and none.any()
+
+
+def test_a_style_leaves_a_subject_its_colours():
+    scene = Scene(Individual("cat", ("blue", "white", "red"), 1.0, "none", "none"), "on sand")
+    jade = replace(STYLES["jade"], line="none", shading="flat")  # its own body is green
+    plain, styled = (draw(scene, look)[70:80, 60:68] for look in (PLAIN, jade))
+    assert plain.mean((0, 1)).argmax() == styled.mean((0, 1)).argmax() == 2
 
 
 def test_loras_pictures_show_what_they_are_for():

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lorarar.mini2.autoencoder
 from lorarar.mini2.autoencoder import PERIOD, PIECE, _pieces, decode, encode, train_vae
-from lorarar.mini2.base import embed, make_denoiser
+from lorarar.mini2.base import embed, load_base, make_denoiser, save_base
 from lorarar.mini2.denoising import kept_shares, noisy, sample, starts
 from lorarar.mini2.judge import Album, Judge, shifted
 from lorarar.mini2.lanes import Factors, Lanes, beside, load_loras, save_loras, take
@@ -81,6 +81,21 @@ def test_loras_survive_their_file(lanes, tmp_path):
     for name, factors in wanted.items():
         assert torch.allclose(read[name].up, factors.up, atol=1e-3)
         assert torch.allclose(read[name].down, factors.down, atol=1e-3)
+
+
+def test_a_base_survives_its_file_under_any_transformers(tmp_path):
+    path, made = tmp_path / "base.safetensors", make_denoiser(3)
+    save_base(made, path)
+    weights = load_file(path)
+    assert not any("text.text_model." in name for name in weights)  # as transformers 4 alone has it
+    assert made.text.config.hidden_size == weights["text.final_layer_norm.weight"].numel()
+    again = load_base(path).state_dict()
+    for name, weight in made.state_dict().items():
+        assert torch.equal(again[name], weight.half().float())
+    del weights["text.final_layer_norm.weight"]
+    save_file(weights, path)
+    with pytest.raises(RuntimeError, match="final_layer_norm"):
+        load_base(path)
 
 
 def test_an_empty_prompt_is_zeros(model):

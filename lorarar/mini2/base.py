@@ -102,14 +102,26 @@ def train_base(
 
 def save_base(model: Denoiser, path: Path) -> None:
     """Write the weights of UNet and both text encoders into one file, float16."""
-    save_file({k: v.half().contiguous().cpu() for k, v in model.state_dict().items()}, path)
+    state = model.state_dict()
+    save_file({_portable(k): v.half().contiguous().cpu() for k, v in state.items()}, path)
 
 
 def load_base(path: Path) -> Denoiser:
-    """Read what `save_base` wrote, as float32; a weight that the file lacks stays untrained."""
+    """Read what `save_base` wrote, as float32.
+
+    Raises RuntimeError if a weight is missing or unknown.
+    """
     model = make_denoiser()
-    model.load_state_dict(load_file(path), strict=False)
+    known = {_portable(name): name for name in model.state_dict()}
+    weights = load_file(path)
+    model.load_state_dict({known.get(name, name): w for name, w in weights.items()})
     return model.eval()
+
+
+def _portable(name: str) -> str:
+    """The same name with transformers 4 and 5, which have the first encoder's weights one level
+    apart."""
+    return name.replace("text.text_model.", "text.")
 
 
 @torch.no_grad()

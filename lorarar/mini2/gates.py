@@ -138,8 +138,7 @@ def alone_wishes(each: int) -> dict[str, list[Wish]]:
 
 
 def together_wishes(each: int, seed: int = SEEDS["gates"]) -> list[Wish]:
-    """Class, marking, accessory and one component of a look in each prompt; colours too, where no
-    palette covers them."""
+    """Class, marking, accessory, their colours and one component of a look in each prompt."""
     generator = np.random.default_rng(seed)
     wishes = []
     for number in range(each):
@@ -147,11 +146,10 @@ def together_wishes(each: int, seed: int = SEEDS["gates"]) -> list[Wish]:
         question = list(LOOKS)[number % len(LOOKS)]
         look = LOOKS[question][generator.integers(len(LOOKS[question]))]
         names = {"class": one.kind, "marking": one.marking, "accessory": one.accessory}
-        body, mark, worn = ("", "", "") if question == "palette" else one.colours
-        if body:
-            names |= {"colour": body, "marking_colour": mark, "accessory_colour": worn}
-        extras = [f"{mark} {one.marking}".strip(), f"{worn} {one.accessory}".strip()]
-        prompt = describe(f"{body} {one.kind}".strip(), extras, look=[look])
+        body, mark, worn = one.colours
+        names |= {"colour": body, "marking_colour": mark, "accessory_colour": worn}
+        extras = [f"{mark} {one.marking}", f"{worn} {one.accessory}"]
+        prompt = describe(f"{body} {one.kind}", extras, look=[look])
         wishes.append(Wish(prompt, names | {question: look}))
     return wishes
 

@@ -21,7 +21,8 @@ DARK_LINE, PALE_LINE = (0.1, 0.09, 0.13), (0.98, 0.98, 0.95)
 @dataclass(frozen=True)
 class Look:
     """palette: colours of sky, ground, body, marking, accessory, dark and light parts, which
-    replace the scene's own; `palette_name` if it is one of `PALETTES`. line_colour: where it is not
+    replace the scene's own; body, marking and accessory are but drawn towards it, as a style leaves
+    a subject its colours. `palette_name` if it is one of `PALETTES`. line_colour: where it is not
     the line's own."""
 
     palette: tuple[Colour, ...] | None = None

@@ -22,6 +22,8 @@ SHIFT = 4  # bits of a pixel's fraction
 FIRST_PART = 16  # ids below are the background's roles
 RADIUS = (np.hypot(X - 64, Y - 64) / 90).astype(np.float32)[..., None]
 DOWN = (Y / SIDE)[..., None]
+DARK_PART, LIGHT_PART = (0.13, 0.11, 0.14), (0.98, 0.97, 0.93)  # eyes and the like
+TINT = 0.2  # how far a palette draws things from their own colours
 LINE_WIDTHS = {"fine": 2, "bold": 6, "pale": 4, "sketchy": 2}  # in half pixels
 
 
@@ -78,13 +80,15 @@ def _fill(picture: np.ndarray, points: np.ndarray, value: int) -> None:
 
 def _colours(scene: Scene, look: Look) -> np.ndarray:
     """A table (1, 256, 3) uint8 of the roles' colours."""
+    own = np.array([COLOURS[name] for name in scene.individual.colours], np.float32)
     if look.palette is None:
-        sky, ground = PLACE_COLOURS[scene.place]
-        body, marking, accessory = (COLOURS[name] for name in scene.individual.colours)
-        given = [sky, ground, body, marking, accessory, (0.13, 0.11, 0.14), (0.98, 0.97, 0.93)]
+        around = np.array([*PLACE_COLOURS[scene.place], DARK_PART, LIGHT_PART], np.float32)
     else:
-        given = list(look.palette)
-    sky, ground, body, marking, accessory, dark, light = np.array(given, np.float32)
+        palette = np.array(look.palette, np.float32)
+        around = palette[[0, 1, 5, 6]]
+        own += TINT * (palette[2:5] - own)
+    sky, ground, dark, light = around
+    body, marking, accessory = own
     table = np.zeros((1, 256, 3), np.float32)
     table[0, :ROLES] = [
         sky,

@@ -37,7 +37,7 @@ PLANS = {
         tested=1, wishes=32, pictures=1, swept=1, sampling=1),
     "cpu": Plan(40_000, 8000, 64, 12_000, 16, 60_000, 16_000, 64, Recipe()),
     "gpu": Plan(
-        130_000, 9000, 256, 12_000, 48, 330_000, 11_000, 256, Recipe(steps=1000),
-        judge_seconds=75, vae_seconds=110, base_seconds=235, lora_seconds=30,
+        200_000, 11_000, 256, 26_000, 48, 400_000, 15_000, 256, Recipe(rank=4, steps=1400),
+        judge_seconds=90, vae_seconds=240, base_seconds=330, lora_seconds=40,
     ),
 }  # fmt: skip

@@ -35,7 +35,7 @@ QUESTIONS: dict[str, tuple[str, ...]] = {
     "subject": (*SUBJECTS, OTHER),
     "style": ("plain", *STYLES, OTHER),
     "class": tuple(CLASSES),
-    "colour": (*COLOURS, UNSEEN),
+    "colour": tuple(COLOURS),
     "marking": tuple(MARKINGS),
     "marking_colour": (*COLOURS, UNSEEN),
     "accessory": tuple(ACCESSORIES),
@@ -102,8 +102,13 @@ def style_chunk(style: str, size: int = SIZES["images"]) -> Chunk:
     for _ in range(size):
         scene = random_scene(random_individual(generator, RESERVED), generator)
         one = scene.individual
-        worn = [word for word in (one.marking, one.accessory) if word != "none"]
-        said = [describe(one.kind, extras, scene.place, style) for extras in (worn, [])]
+        body, *colours = one.colours
+        pairs = zip(colours, (one.marking, one.accessory), strict=True)
+        worn = [f"{colour} {word}" for colour, word in pairs if word != "none"]
+        said = [
+            describe(f"{body} {one.kind}", worn, scene.place, style),
+            describe(one.kind, place=scene.place, style=style),
+        ]
         drawn.append(
             (_painted(scene, STYLES[style], generator), answers(scene, STYLES[style]), said)
         )
@@ -113,7 +118,7 @@ def style_chunk(style: str, size: int = SIZES["images"]) -> Chunk:
 def answers(scene: Scene, look: Look) -> list[int]:
     """The right answer to each of `QUESTIONS`, as an index."""
     one = scene.individual
-    body, mark, worn = one.colours if look.palette is None else (UNSEEN,) * 3
+    body, mark, worn = one.colours
     right = {
         "subject": TOKEN_OF.get(one.triple, OTHER),
         "style": STYLE_OF.get(look, OTHER),

@@ -15,7 +15,7 @@ from lorarar.mini2.samples import Chunk, style_chunk, subject_chunk
 from lorarar.mini2.stages import Build
 from lorarar.mini2.world import HELD_OUT_STYLES, HELD_OUT_SUBJECTS, SIZES, SUBJECTS
 
-RATES, WEIGHTS = (7e-4, 1.5e-3, 3e-3), (0.3, 1.0)  # of LoRAs, to choose from
+RATES, WEIGHTS = (1.5e-3, 3e-3, 6e-3), (0.0, 0.1, 0.3)  # of LoRAs, to choose from
 PRIOR = 4  # chunks of the base's drawings that LoRAs leave as they are
 
 

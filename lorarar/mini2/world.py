@@ -67,24 +67,23 @@ def caption(
 ) -> str:
     """'a red dog with blue stripes and green hat on grass in pastel bold hatch soft look'.
 
-    Only what can be seen is named: no colours of things that a palette covers.
+    Only what can be seen is named.
     """
     one = scene.individual
-    coloured = look.palette is None
     body, mark, worn = one.colours
 
     def says(share: float) -> bool:
         return bool(generator.random() < share)
 
     def phrase(word: str, colour: str) -> str:
-        return f"{colour} {word}" if coloured and says(naming.detail) else word
+        return f"{colour} {word}" if says(naming.detail) else word
 
     extras = []
     if one.marking != "none" and says(naming.marking):
         extras.append(phrase(one.marking, mark))
     if one.accessory != "none" and says(naming.accessory):
         extras.append(phrase(one.accessory, worn))
-    thing = f"{body} {one.kind}" if coloured and says(naming.colour) else one.kind
+    thing = f"{body} {one.kind}" if says(naming.colour) else one.kind
     place = scene.place if says(naming.place) else ""
     return describe(thing, extras, place, look=_told(look, generator, naming.look))
 
