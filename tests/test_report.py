@@ -24,7 +24,7 @@ from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet
 from lorarar.report.drawing import draw
 from lorarar.report.page import STYLE, write_report
-from lorarar.report.plots import BarPlot
+from lorarar.report.plots import Bar, BarPlot, describe
 from lorarar.report.read import read_measurements
 from lorarar.report.sections import sections_of
 from lorarar.report.svg import THEME, to_svg
@@ -425,3 +425,10 @@ def test_pairs_are_drawn_from_both_roles_and_come_again():
     pairs = {next(drawn) for _ in range(40)}
     assert pairs == {(content, style) for content in ("c0", "c1") for style in ("s0", "s1")}
     assert np.array_equal(*[next(scaling.drawn_pairs(list("abcd"))) for _ in range(2)])
+
+
+def test_times_beyond_a_minute_are_told_in_seconds():
+    bars = [Bar("", 12.0, 13.0, 12.5), Bar("", 4_000_000, 5_000_000, projected=True)]
+    plot = BarPlot("Merge", "ms", [("prepared", bars[:1]), ("ZipLoRA", bars[1:])])
+    assert describe(plot) == "Merge, s: prepared 0.0125; ZipLoRA 4,000 to 5,000"
+    assert describe(BarPlot("Merge", "ms", [("prepared", bars[:1])])) == "Merge, ms: prepared 12.5"

@@ -7,7 +7,15 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Any, Literal
 
 from lorarar.errors import LorararError
-from lorarar.report.plots import Bar, BarPlot, Curve, LinePlot, Plot, value_text
+from lorarar.report.plots import (
+    Bar,
+    BarPlot,
+    Curve,
+    LinePlot,
+    Plot,
+    in_readable_unit,
+    value_text,
+)
 from lorarar.report.words import shown
 
 if TYPE_CHECKING:
@@ -58,7 +66,7 @@ def draw(plot: Plot) -> "Figure":
     Raises LorararError if matplotlib is missing.
     """
     with styled():
-        return _bars(plot) if isinstance(plot, BarPlot) else _lines(plot)
+        return _bars(in_readable_unit(plot)) if isinstance(plot, BarPlot) else _lines(plot)
 
 
 @contextmanager
@@ -118,7 +126,7 @@ def _set_values(axes: "Axes", bars: Sequence[Bar]) -> float:
     """Scale the axis of values, with room for their text on the right; returns where bars begin."""
     least, most = min(bar.low for bar in bars), max(bar.high for bar in bars)
     if least > 0 and most / least > WIDE:
-        axes.set(xscale="log", xlim=(least / 1.5, most * (most / least) ** 0.4))
+        axes.set(xscale="log", xlim=(least / 1.5, most * (most / least) ** 0.55))
         _plain_ticks(axes.xaxis)
         return least / 1.5
     left, right = min(0, least), max(0, most)

@@ -1,10 +1,12 @@
 """What a plot shows, before it is drawn: bars in groups, and curves or points over x."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from lorarar.report.words import shown
+
+MINUTE = 60_000  # milliseconds
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,26 @@ class LinePlot:
 Plot = BarPlot | LinePlot
 
 
+def in_readable_unit(plot: BarPlot) -> BarPlot:
+    """Count in seconds where milliseconds go beyond a minute."""
+    highest = max((bar.high for _, bars in plot.groups for bar in bars), default=0)
+    if plot.unit != "ms" or highest < MINUTE:
+        return plot
+    groups = [(label, [_in_seconds(bar) for bar in bars]) for label, bars in plot.groups]
+    return BarPlot(plot.title, "s", groups)
+
+
+def _in_seconds(bar: Bar) -> Bar:
+    value = None if bar.value is None else bar.value / 1000
+    return replace(bar, low=bar.low / 1000, high=bar.high / 1000, value=value)
+
+
 def describe(plot: Plot) -> str:
     """Say in words what a plot shows, for who cannot see it."""
     if isinstance(plot, LinePlot):
         labels = ", ".join(curve.label for curve in plot.curves)
         return f"{plot.title}: {plot.y} over {plot.x}, of {labels}"
+    plot = in_readable_unit(plot)
     said = (
         f"{label}{f' ({bar.series})' if bar.series else ''} {value_text(bar)}"
         for label, bars in plot.groups
