@@ -16,8 +16,8 @@ from lorarar.artefacts.formats import FORMATS, Engine
 from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.methods import METHODS, DeviceMethod
-from lorarar.methods.factored import FACTORED, FactoredName
+from lorarar.methods import DeviceMethod, check_for_devices
+from lorarar.methods.factored import FactoredName
 from lorarar.methods.scheduled import SCHEDULED, Schedule
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors, load_pipeline_backend
@@ -149,8 +149,7 @@ class Pipeline:
         >>> pipeline.set_pair(content, style, style_scale=0.8)
         >>> pipeline.set_pair(content, style, schedule=lambda layer, done: (1.0, done))
         """
-        if method not in FACTORED and method not in SCHEDULED:
-            raise LorararError(f"method '{method}' {_refusal(method)}")
+        check_for_devices(method)
         if schedule is not None and method not in APART:
             raise LorararError(
                 f"method '{method}' takes no schedule; give one with {' or '.join(APART)}"
@@ -302,14 +301,3 @@ class Pipeline:
     def _run(self, part: str, tensors: Tensors, factors: Factors | None = None) -> Tensors:
         with self.lock:
             return run_part(self.parts[part], tensors, factors or {})
-
-
-def _refusal(method: str) -> str:
-    """Say why devices do not know a method, and what to do."""
-    known = ", ".join((*FACTORED, *SCHEDULED))
-    if method in (*METHODS, "ziplora"):
-        return (
-            f"is not for devices, which know {known}; merge on a computer: "
-            f"lorarar merge --method {method} -o merged.safetensors, then load_lora"
-        )
-    return f"is unknown; devices know {known}"

@@ -66,7 +66,7 @@ def error(pipeline, loras, m):
 def test_steps_lower_the_error_and_a_seed_repeats_them(pipeline, loras, predicted, tmp_path):
     runs = [
         refine_coefficients(
-            pipeline, *loras, predicted, PROMPT, steps=6, seed=seed, work=tmp_path / name
+            pipeline, *loras, predicted, PROMPT, steps=4, seed=seed, work=tmp_path / name
         )
         for name, seed in (("one", 3), ("again", 3), ("other", 4))
     ]

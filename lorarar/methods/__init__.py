@@ -7,7 +7,7 @@ from lorarar.hypernet import Hypernet
 from lorarar.lora import Lora
 from lorarar.methods.factored import FACTORED, FactoredName
 from lorarar.methods.options import MergeKeywords, MergeOptions, Method
-from lorarar.methods.scheduled import ScheduledName
+from lorarar.methods.scheduled import SCHEDULED, ScheduledName
 
 DenseName = Literal["ties", "dare", "dare-ties"]
 MethodName = Literal[FactoredName, DenseName]
@@ -58,6 +58,19 @@ def find_method(method: str | Method) -> Method:
         unknown = f"is unknown; use one of {', '.join(METHODS)}"
         raise LorararError(f"method '{method}' {ELSEWHERE.get(method, unknown)}")
     return METHODS[method]
+
+
+def check_for_devices(method: str) -> None:
+    """Raise LorararError, with what to do instead, if devices do not know a method."""
+    known = (*FACTORED, *SCHEDULED)
+    if method in known:
+        return
+    if method in (*METHODS, *ELSEWHERE):
+        raise LorararError(
+            f"method '{method}' is not for devices, which know {', '.join(known)}; merge on a "
+            f"computer: lorarar merge --method {method} -o merged.safetensors, then load_lora"
+        )
+    raise LorararError(f"method '{method}' is unknown; devices know {', '.join(known)}")
 
 
 def _dense(name: DenseName) -> Method:
