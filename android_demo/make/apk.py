@@ -10,8 +10,10 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from lorarar.runtime.native.tools import run
+
 from .downloads import LIBRARIES, JavaTools, NativeRuntime
-from .tools import compile_java, run
+from .tools import compile_java
 
 ANDROID_DEMO = Path(__file__).parents[1]
 MAIN = ANDROID_DEMO / "app" / "src" / "main"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from lorarar.errors import LorararError
 from lorarar.files import write_folder_atomically
+from lorarar.runtime.native.tools import require, run
 
 from .host import Host, build_classes, build_shim
-from .tools import require, run
 
 SUITE = "bookworm"
 PACKAGES = ("openjdk-17-jre-headless", "libc6", "libgcc-s1", "libstdc++6", "zlib1g")

@@ -15,9 +15,7 @@ from pathlib import Path
 
 from lorarar.errors import LorararError
 from lorarar.files import user_cache, write_atomically, write_folder_atomically
-from lorarar.runtime.native.tools import fetch_from_debian
-
-from .tools import run
+from lorarar.runtime.native.tools import fetch_from_debian, run
 
 DX = (
     "pool/main/a/android-platform-dalvik/dalvik-exchange_10.0.0+r36-1_all.deb",

@@ -13,12 +13,13 @@ import numpy as np
 import lorarar.numeric
 from lorarar.artefacts.pipeline import read_manifest
 from lorarar.errors import LorararError
+from lorarar.runtime.native.tools import require
 from lorarar.runtime.pipeline import Pipeline
 
 from . import shim
 from .apk import ANDROID_DEMO, MAIN, NPM_SOURCES
 from .downloads import LIBRARIES
-from .tools import compile_java, require
+from .tools import compile_java
 
 CORE = MAIN / "java" / "org" / "lorarar"
 SOURCES = (NPM_SOURCES, ANDROID_DEMO / "host" / "src", CORE / "core", CORE / "engine")

@@ -4,10 +4,11 @@ import os
 from pathlib import Path
 
 from lorarar.errors import LorararError
+from lorarar.runtime.native.tools import run
 
 from . import vectors_drawing, vectors_loras
 from .apk import ANDROID_DEMO, MAIN
-from .tools import compile_java, run
+from .tools import compile_java
 
 TESTS = ANDROID_DEMO / "app" / "src" / "test" / "java"
 JAVA = Path("/usr/share/java")

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from .tools import run
+from lorarar.runtime.native.tools import run
 
 SOURCE = Path(__file__).parents[1] / "host" / "shim" / "shim.c"
 COMPILERS = {"x86_64": "gcc", "aarch64": "aarch64-linux-gnu-gcc"}

@@ -1,27 +1,9 @@
-"""The programs that the build and its tests call."""
+"""Java's compiler, as the build and its tests call it."""
 
-import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from lorarar.errors import LorararError
-from lorarar.runtime.native.tools import require
-
-
-def run(command: Sequence[str | Path]) -> str:
-    """Run a program and return what it printed.
-
-    Raises LorararError if it fails, or naming Debian's package if it is not installed.
-    """
-    name = str(command[0])
-    require(name)
-    try:
-        done = subprocess.run(
-            list(map(str, command)), check=True, capture_output=True, text=True, errors="replace"
-        )
-    except subprocess.CalledProcessError as error:
-        raise LorararError(f"{name} failed:\n{error.stdout}{error.stderr}".strip()) from error
-    return done.stdout
+from lorarar.runtime.native.tools import run
 
 
 def compile_java(sources: Iterable[Path], folder: Path, *class_path: Path | str) -> None:

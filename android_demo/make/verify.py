@@ -6,7 +6,7 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from .tools import run
+from lorarar.runtime.native.tools import run
 
 LOAD = 1  # an ELF segment that is mapped
 LOCAL_HEADER = 30  # bytes of a zip entry's header before its name
