@@ -52,20 +52,17 @@ class QuestionSet:
 
 
 def _mars2(values: Values) -> dict[str, float | None]:
-    """Content, style and both, as in the paper (METHOD: MARS^2)."""
+    """Content, style, and both of those that were asked for."""
     parts = {"content": values.get("subject"), "style": values.get("style")}
-    asked = [parts[name] for name, key in (("content", "subject"), ("style", "style"))
-             if key in values]  # fmt: skip
-    return {**parts, "both": _all(asked, min)}
+    return {**parts, "both": _all([*values.values()], min)}
 
 
 def _graded(values: Values) -> dict[str, float | None]:
     looks = [value for name, value in values.items() if name.startswith("style: ")]
     style = _all(looks, lambda known: sum(known) / len(known))
     parts = {"subject": values.get("subject"), "style": style, "prompt": values.get("prompt")}
-    asked = [
-        value for name, value in parts.items() if name in values or (name == "style" and looks)
-    ]
+    asked = [style] if looks else []
+    asked += [values[name] for name in ("subject", "prompt") if name in values]
     return {**parts, "product": _all(asked, prod)}
 
 
