@@ -200,7 +200,7 @@ def _draw_and_judge(studio: Studio, task: Task) -> tuple[Result, Tensor]:
             )
             for start in range(0, images, studio.images)
         ]
-    pictures = torch.cat(batches)
+    pictures = (torch.cat(batches) * 255).round() / 255  # as they are written, for other judges
     said = ask(studio.judge, pictures)
     if task.content:
         content = [answer == task.content for answer in said["subject"]]

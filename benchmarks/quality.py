@@ -3,6 +3,7 @@
 python benchmarks/quality.py -o quality
 """
 
+import json
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated, Any
@@ -14,12 +15,22 @@ from matplotlib.image import imread
 
 from lorarar.artefacts.training import check_trained, load_manifest
 from lorarar.benchmarks.machine import describe
-from lorarar.benchmarks.pictures import ALL_METHODS, SINGLE, Result, Studio, Task, measure, tasks_of
+from lorarar.benchmarks.pictures import (
+    ALL_METHODS,
+    SINGLE,
+    Result,
+    Studio,
+    Task,
+    measure,
+    prompts_of,
+    tasks_of,
+)
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
+from lorarar.files import write_atomically
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
 from lorarar.mini.pictures import draw_training_images
@@ -100,6 +111,24 @@ def save_grid(studio: Studio, methods: list[str], path: Path) -> None:
     plot_pictures(rows, methods, path, force=True)
 
 
+def write_manifest(studio: Studio, tasks: list[Task]) -> None:
+    """What `lorarar evaluate FOLDER/pictures --judge embedded` reads."""
+    folder = studio.folder / "pictures"
+    lines = [
+        {
+            "file_name": path.relative_to(folder).as_posix(),
+            "method": task.method,
+            "subject": task.content or prompt.split()[2],
+            "style": task.style or "plain",
+            "prompt": prompt,
+        }
+        for task in tasks
+        for path, prompt in zip(studio.paths(task), prompts_of(task, studio.images), strict=True)
+    ]
+    text = "".join(json.dumps(line) + "\n" for line in lines)
+    write_atomically(folder / "metadata.jsonl", lambda file: file.write(text.encode()), force=True)
+
+
 def main(
     output: Output,
     method: Annotated[
@@ -121,6 +150,7 @@ def main(
     console.print("judge on fresh drawings:", right, highlight=False)
     tasks = [task for each in method for task in tasks_of(each, studio.manifest)]
     rows = summarise_all(measure(studio, tasks, console))
+    write_manifest(studio, tasks)
     settings = studio.settings | right | {"threads": threads, "dtype": "float32"}
     report = Report(
         benchmark="quality", machine=describe(), settings=settings, rows=rows, notes=list(NOTES)

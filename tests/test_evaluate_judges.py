@@ -197,10 +197,7 @@ def test_drawings_tell_how_often_a_judge_is_right(tmp_path):
 
 
 def test_the_quality_benchmarks_table_comes_out_the_same_to_the_picture(tmp_path):
-    """One picture a task: equal shares are equal verdicts on each picture.
-
-    The benchmark judges before pictures are rounded to 8 bits, which decides near draws only.
-    """
+    """One picture a task: equal shares are equal verdicts on each picture."""
     studio = open_studio(tmp_path / "quality", EMBEDDED, images=1)
     pairs = [("kytol", "frost"), ("jumek", "ink")]
     tasks = [Task("lorarar", *pair) for pair in pairs]
