@@ -339,7 +339,7 @@ def test_lora_training_refuses_bad_images(untrained, world, tmp_path):
     with pytest.raises(LorararError, match=r"000\.png: cannot be read as an image"):
         train(world / "images" / "ink")
     (world / "images" / "ink" / "001.png").unlink()
-    with pytest.raises(LorararError, match=r"names '001\.png', which does not exist"):
+    with pytest.raises(LorararError, match=r"names '001\.png', which is no image"):
         train(world / "images" / "ink")
 
 

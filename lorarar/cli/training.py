@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from lorarar.cli.options import Model, Output, Positive, draw_missing_images
+from lorarar.cli.options import Model, Output, Positive, draw_missing_images, say
 from lorarar.command import Force
 from lorarar.hypernet import Role
 from lorarar.methods.options import Precision
@@ -21,7 +22,7 @@ Checkpointing = Annotated[
 
 @commands.command("train-lora")
 def train_lora(
-    images: Annotated[Path, typer.Option(help="folder; metadata.jsonl in it may caption images")],
+    images: Annotated[Path, typer.Option(help="folder; metadata.jsonl or .txt may caption images")],
     prompt: Annotated[str, typer.Option(help="what images without a caption show")],
     kind: Annotated[Role, typer.Option()],
     output: Output,
@@ -53,8 +54,10 @@ def train_lora(
     force: Force = False,
 ) -> None:
     """Train a content or style LoRA on a folder of images (DreamBooth); resumes if killed."""
+    from lorarar.training.images import describe_images
     from lorarar.training.lora import train_lora
 
+    say(describe_images(images), Console(stderr=True))
     recipe = LoraRecipe(
         rank=rank,
         steps=steps,
