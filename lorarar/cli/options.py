@@ -78,7 +78,9 @@ def refine_options(
     Raises LorararError for another method than LoRA.rar, or if a LoRA's prompt is not known.
     """
     if method != "lorarar":
-        raise LorararError(f"--refine goes on from LoRA.rar's; drop it, or --method {method}")
+        raise LorararError(
+            f"--refine goes on from LoRA.rar's coefficients; drop it, or --method {method}"
+        )
     from lorarar.training.refine import prompt_of
 
     content, style = map(load_lora, pair)
