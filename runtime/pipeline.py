@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from math import isfinite
 from pathlib import Path
 from threading import RLock
 from typing import TypedDict, Unpack, cast
@@ -212,7 +213,8 @@ class Pipeline:
         guidance: 1 or less for none. seed: gives the same noise on every engine. size: (width,
         height) in pixels. Latents are (1, channels, height, width) float32.
 
-        Raises LorararError for sizes and samplers that cannot be, and in the first step for steps.
+        Raises LorararError for sizes, samplers, guidance and seeds that cannot be, and in the first
+        step for steps.
 
         >>> pipeline = Pipeline.load(exported, threads=1)
         >>> for number, latents in enumerate(pipeline.steps("a red cup", steps=3), 1):
@@ -226,6 +228,10 @@ class Pipeline:
         if sampler not in SAMPLERS:
             known = ", ".join(SAMPLERS)
             raise LorararError(f"sampler '{sampler}' is unknown; use one of {known}")
+        if not isfinite(guidance):
+            raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
+        if seed < 0:
+            raise LorararError(f"seed {seed}: must be 0 or more")
         width, height = self._checked_size(size)
         generator = np.random.default_rng(seed)
 
@@ -256,12 +262,18 @@ class Pipeline:
     def decode(self, latents: np.ndarray) -> Image.Image:
         """Return the picture of latents, (1, channels, height, width) float32.
 
+        Raises LorararError if its pixels are not finite, as they would be black.
+
         >>> pipeline = Pipeline.load(exported, threads=1)
         >>> pipeline.decode(np.zeros((1, 8, 16, 16), np.float32)).size
         (64, 64)
         """
         given = {"latent_sample": latents / self.manifest.scaling}
         sample = self._run("vae_decoder", given)["sample"]
+        if not np.isfinite(sample).all():
+            raise LorararError(
+                f"{self.folder}: drew pixels that are not finite; lower guidance or LoRAs' scales"
+            )
         pixels = (sample[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
         return Image.fromarray((pixels * 255).round().astype(np.uint8))
 

@@ -52,6 +52,20 @@ def psnr(found, wanted):
     return float(-10 * np.log10(np.square(found - wanted).mean()))
 
 
+@pytest.mark.parametrize(
+    ("options", "wanted"),
+    [
+        ({"guidance": float("nan")}, "guidance nan: must be a finite number"),
+        ({"guidance": float("inf")}, "guidance inf: must be a finite number"),
+        ({"guidance": 1e30}, "pixels that are not finite; lower guidance"),
+        ({"seed": -1}, "seed -1: must be 0 or more"),
+    ],
+)
+def test_numbers_that_would_draw_nothing_are_refused(pipeline, options, wanted):
+    with np.errstate(all="ignore"), pytest.raises(LorararError, match=wanted):
+        pipeline.generate("a cup", steps=2, **options)
+
+
 def test_other_sizes_can_be_drawn(pipeline):
     pipeline.load_lora(None)
     assert pipeline.generate(PROMPTS[0], steps=2, size=(96, 64)).size == (96, 64)

@@ -307,6 +307,14 @@ def test_snr_weights_are_those_of_clean_latents(prediction):
     torch.testing.assert_close(found, wanted, rtol=1e-3, atol=0)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_snr_weights_are_finite_without_any_signal(prediction):
+    scheduler = DDPMScheduler(rescale_betas_zero_snr=True, prediction_type=prediction)
+    assert scheduler.alphas_cumprod[999] == 0
+    weight = float(snr_weights(scheduler, torch.tensor([999]), 5.0))
+    assert weight == (1 if prediction == "epsilon" else 0)
+
+
 def test_two_processes_train_one_hypernetwork(untrained, world):
     train_many(untrained, world)
     output = world / "hypernet.safetensors"

@@ -1,5 +1,6 @@
 """The command line's commands that draw."""
 
+import secrets
 import time
 from pathlib import Path
 from typing import Annotated, cast
@@ -46,7 +47,7 @@ def generate(
     refine: Refine = 0,
     content_prompt: ContentPrompt = None,
     style_prompt: StylePrompt = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=-1, help="-1: any, which is said")] = 0,
     steps: Positive = 20,
     guidance: float = 5.0,
     precision: Precision = "no",
@@ -58,6 +59,9 @@ def generate(
 ) -> None:
     """Merge a content and a style LoRA and draw a prompt with both."""
     refuse_existing(output, force)
+    if seed == -1:
+        seed = secrets.randbelow(2**31)
+        say(f"seed {seed}")
     if exported:
         if model or hypernet or precision != "no":
             raise LorararError(

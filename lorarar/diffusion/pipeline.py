@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,11 @@ def draw(
 
     A picture depends on its own prompt and seed alone, whatever else is drawn beside it. extra:
     further arguments of the pipeline.
+
+    Raises LorararError for guidance or pixels that are not finite: pictures would be black.
     """
+    if not isfinite(guidance):
+        raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     latents = pipeline(
         prompts,
@@ -121,6 +126,8 @@ def draw(
     ).images
     vae = pipeline.vae  # perhaps of another precision, with which the pipeline itself cannot decode
     decoded = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    if not decoded.isfinite().all():
+        raise LorararError("drew pixels that are not finite; lower guidance or LoRAs' scales")
     return pipeline.image_processor.postprocess(decoded, "pt").float()
 
 

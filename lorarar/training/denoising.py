@@ -123,8 +123,9 @@ def snr_weights(scheduler: DDPMScheduler, times: Tensor, gamma: float) -> Tensor
     """
     signal = scheduler.alphas_cumprod.to(times.device)[times]
     ratio = signal / (1 - signal)
-    velocity = scheduler.config.prediction_type == "v_prediction"
-    return ratio.clamp(max=gamma) / (ratio + 1 if velocity else ratio)
+    if scheduler.config.prediction_type == "v_prediction":
+        return ratio.clamp(max=gamma) / (ratio + 1)
+    return (gamma / ratio).clamp(max=1)  # also where the signal, and so the ratio, is zero
 
 
 def predict(unet: Any, noisy: Noisy, examples: Examples) -> Tensor:
