@@ -1,6 +1,7 @@
 """What comes with the project: small enough, complete, and able to draw."""
 
 import os
+import re
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -103,6 +104,14 @@ def test_generate_draws_with_embedded_names(tmp_path, monkeypatch):
     assert whole.shape == (64, 64, 3) and not np.array_equal(whole, plain)
     assert 25 < psnr(rounded, whole) < 60
     assert run(monkeypatch, "generate", *pair, "-o", picture) == 1
+
+
+def test_generate_says_which_seed_it_chose(tmp_path, monkeypatch, capsys):
+    pair = ("--content", "votol", "--style", "neon", "--prompt", "a cup", "--steps", 1)
+    assert run(monkeypatch, "generate", *pair, "--seed", -1, "-o", tmp_path / "any.png") == 0
+    seed = re.search(r"^seed (\d+)$", capsys.readouterr().out, re.MULTILINE)[1]
+    assert run(monkeypatch, "generate", *pair, "--seed", seed, "-o", tmp_path / "same.png") == 0
+    assert (tmp_path / "any.png").read_bytes() == (tmp_path / "same.png").read_bytes()
 
 
 def test_ziplora_draws_the_images_that_it_needs(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from diffusers import DDPMScheduler
 from typer.testing import CliRunner
 
 from lorarar import load_hypernet, load_lora
-from lorarar.artefacts.training import load_manifest
+from lorarar.artefacts.training import TrainingManifest, load_manifest
 from lorarar.bases import BASES, SHAPES, attention_shapes, narrowed
 from lorarar.benchmarks.training_memory import write_loras
 from lorarar.cli import cli
@@ -38,7 +39,7 @@ from lorarar.methods.options import PRECISIONS
 from lorarar.training.denoising import add_noise, snr_weights
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.lora import load_prior
-from lorarar.training.many import train_many
+from lorarar.training.many import recipe_of, train_many
 from lorarar.training.recipes import OBJECTIVES, HypernetRecipe, LoraRecipe
 from lorarar.training.torch_hypernet import TorchHypernet
 
@@ -382,6 +383,34 @@ def test_manifest_refuses_what_it_cannot_mean(world):
     path.write_text("{")
     with pytest.raises(LorararError, match="no manifest"):
         load_manifest(world)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("learning_rate", "1e-4"),
+        ("learning_rate", 0),
+        ("learning_rate", float("inf")),
+        ("rank", "64"),
+        ("rank", 0),
+        ("rank", True),
+        ("steps", 1.5),
+        ("side", "64"),
+        ("precision", "fp8"),
+        ("checkpointing", "false"),
+        ("snr_gamma", -1),
+    ],
+)
+def test_recipes_values_of_another_type_or_range_are_refused(option, value):
+    manifest = TrainingManifest(Path("manifest.json"), (), {option: value})
+    with pytest.raises(LorararError, match=rf"manifest\.json: recipe's {option} is "):
+        recipe_of(manifest)
+
+
+def test_a_recipe_is_what_its_manifest_says():
+    said = {"rank": 8, "learning_rate": 1, "prior_prompt": "a dog", "adam_8bit": True}
+    found = recipe_of(TrainingManifest(Path("manifest.json"), (), said))
+    assert found == LoraRecipe(**said)
 
 
 def test_pipelines_that_are_none_are_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from lorarar.artefacts.training import Entry, TrainingManifest, load_manifest
 from lorarar.errors import LorararError
@@ -32,16 +33,28 @@ def train_many(model: str | Path | None, manifest: Path, workers: int | None = N
 def recipe_of(manifest: TrainingManifest) -> LoraRecipe:
     """Return the manifest's recipe; its `prior_folder` is relative to the images' root.
 
-    Raises LorararError for options that no recipe has.
+    Raises LorararError for options that no recipe has, and for values of another type or range.
     """
-    options = {field.name for field in fields(LoraRecipe)}
-    unknown = manifest.recipe.keys() - options
+    from pydantic import ConfigDict, Field, ValidationError, create_model
+
+    options: dict[str, Any] = {
+        option.name: (option.type, Field(option.default, **option.metadata))
+        for option in fields(LoraRecipe)
+    }
+    unknown = manifest.recipe.keys() - options.keys()
     if unknown:
         raise LorararError(
             f"{manifest.path}: recipe has unknown {', '.join(sorted(unknown))}; "
             f"it may have {', '.join(sorted(options))}"
         )
-    recipe = LoraRecipe(**manifest.recipe)
+    checked = create_model("LoraRecipe", __config__=ConfigDict(strict=True), **options)
+    try:
+        recipe = LoraRecipe(**checked(**manifest.recipe).model_dump())
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        raise LorararError(
+            f"{manifest.path}: recipe's {wrong['loc'][0]} is {wrong['input']!r}: {wrong['msg']}"
+        ) from error
     if recipe.prior_folder is None:
         return recipe
     return replace(recipe, prior_folder=str(manifest.image_root / recipe.prior_folder))

@@ -1,6 +1,6 @@
 """How things are trained: options with their published defaults, without torch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from lorarar.hypernet import PUBLISHED_PROJECTIONS
@@ -8,6 +8,8 @@ from lorarar.methods.options import Precision
 
 Objective = Literal["published", "together"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
+COUNT, ABOVE_ZERO = {"ge": 1}, {"gt": 0, "allow_inf_nan": False}  # what pydantic's fields call it
+AT_LEAST_ZERO = {"ge": 0}
 
 
 @dataclass(frozen=True)
@@ -25,22 +27,22 @@ class LoraRecipe:
     sample_every: draw the prompt after every so many steps, 0 for never.
     """
 
-    rank: int = 64
-    steps: int = 1000
-    learning_rate: float = 5e-5
-    batch: int = 1
-    side: int | None = None
-    seed: int = 0
+    rank: int = field(default=64, metadata=COUNT)
+    steps: int = field(default=1000, metadata=COUNT)
+    learning_rate: float = field(default=5e-5, metadata=ABOVE_ZERO)
+    batch: int = field(default=1, metadata=COUNT)
+    side: int | None = field(default=None, metadata={"ge": 8})
+    seed: int = field(default=0, metadata=AT_LEAST_ZERO)
     precision: Precision = "no"
     checkpointing: bool = False
     adam_8bit: bool = False
     prior_prompt: str | None = None
     prior_folder: str | None = None
-    prior_images: int = 50
-    prior_weight: float = 1.0
+    prior_images: int = field(default=50, metadata=COUNT)
+    prior_weight: float = field(default=1.0, metadata=AT_LEAST_ZERO)
     prior_unprompted: bool = False
-    snr_gamma: float = 0.0
-    sample_every: int = 0
+    snr_gamma: float = field(default=0.0, metadata=AT_LEAST_ZERO)
+    sample_every: int = field(default=0, metadata=AT_LEAST_ZERO)
 
 
 @dataclass(frozen=True)
