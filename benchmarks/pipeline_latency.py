@@ -239,11 +239,11 @@ def measure_here(
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Rows of every engine, each in a process of its own, and notes of what is left out."""
     rows, notes = [row_of("torch, diffusers and peft", torch_and_peft, setting)], []
-    for path in folders.values():
-        manifest = read_manifest(path)
+    for folder in folders.values():
+        manifest = read_manifest(folder)
         for backend in filter(find_spec, FORMATS[manifest.engine].engines):
             name = f"{backend}, {manifest.quantize}"
-            rows.append(row_of(name, exported, setting, path, backend))
+            rows.append(row_of(name, exported, setting, folder, backend))
     for quantize in ("none", "int8"):
         path = folders.get(f"onnxruntime, {quantize}")
         if path:
