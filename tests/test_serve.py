@@ -95,6 +95,34 @@ def test_without_a_manifest_both_lists_show_all(tmp_path):
     assert {name: choice.kinds for name, choice in choices.items()} == {"ink": ("content", "style")}
 
 
+@pytest.mark.parametrize("content", ["{}", "no JSON", '{"manifest_version": 3}'])
+def test_somebody_elses_manifest_costs_its_kinds_only(tmp_path, content):
+    shutil.copy(LORAS / "ink.safetensors", tmp_path)
+    (tmp_path / "manifest.json").write_text(content)
+    assert loras.list_loras(tmp_path, tmp_path / "none")["ink"].kinds == ("content", "style")
+    [said] = loras.left_out(tmp_path)
+    assert said.startswith(f"{tmp_path / 'manifest.json'}: no manifest")
+
+
+def test_a_manifest_without_its_images_tells_kinds_and_prompts(tmp_path):
+    shutil.copy(LORAS / "votol.safetensors", tmp_path)
+    entry = {"file": "votol.safetensors", "kind": "content", "images": "gone", "prompt": "a cup"}
+    manifest = {"format": "lorarar.manifest.1", "loras": [entry]}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    choice = loras.list_loras(tmp_path, tmp_path / "none")["votol"]
+    assert (choice.kinds, choice.prompt) == (("content",), "a cup")
+    assert loras.left_out(tmp_path) == []
+
+
+def test_a_name_that_is_no_utf_8_costs_that_file_only(tmp_path):
+    shutil.copy(LORAS / "ink.safetensors", tmp_path)
+    shutil.copy(LORAS / "ink.safetensors", os.fsencode(tmp_path) + b"/\xff.safetensors")
+    assert loras.list_loras(tmp_path, tmp_path / "none").keys() == {"ink"}
+    assert loras.left_out(tmp_path) == [
+        f"{tmp_path}: left out 1 files whose names are no UTF-8; rename them"
+    ]
+
+
 def test_drawing_sends_every_step_and_ends_in_a_png(client):
     events = draw(client)
     assert events[0] == {"ahead": 0}
@@ -301,9 +329,6 @@ def test_the_page_may_load_nothing_from_elsewhere_nor_be_framed(client):
 def test_folders_that_are_none_are_refused(pipeline, tmp_path):
     with pytest.raises(LorararError, match="is no folder"):
         make_app(pipeline, tmp_path / "none", tmp_path)
-    (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(LorararError, match="no manifest"):
-        make_app(pipeline, tmp_path, tmp_path)
 
 
 def test_only_this_machines_addresses_are_loopback():

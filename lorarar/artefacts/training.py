@@ -71,10 +71,24 @@ def image_cache() -> Path:
 
 
 def load_manifest(path: Path) -> TrainingManifest:
-    """Read a manifest, whose LoRAs need not exist yet; a folder stands for its `manifest.json`.
+    """Read a manifest to train by, whose LoRAs need not exist yet.
 
-    Raises LorararError if it is missing or damaged, or names images that neither exist nor are
+    Raises LorararError as `read_manifest` does, and if it names images that neither exist nor are
     drawn when they are needed.
+    """
+    manifest = read_manifest(path)
+    for entry in manifest.loras:
+        if manifest.drawn is None and not entry.images.is_dir():
+            raise LorararError(
+                f"{manifest.path}: names images '{entry.images}', which do not exist"
+            )
+    return manifest
+
+
+def read_manifest(path: Path) -> TrainingManifest:
+    """Read what a manifest says of its LoRAs; a folder stands for its `manifest.json`.
+
+    Raises LorararError if it is missing or damaged.
     """
     if path.is_dir():
         path = path / "manifest.json"
@@ -95,8 +109,6 @@ def load_manifest(path: Path) -> TrainingManifest:
         ) from error
     for entry in entries:
         _check_kind(entry, path)
-        if manifest.drawn is None and not entry.images.is_dir():
-            raise LorararError(f"{path}: names images '{entry.images}', which do not exist")
     return replace(manifest, loras=entries)
 
 

@@ -34,7 +34,7 @@ def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette
 
     `state.drawer.stopping` ends the pictures that are being drawn.
 
-    Raises LorararError if `loras` does not exist or its manifest is damaged.
+    Raises LorararError if `loras` does not exist.
     """
     list_loras(loras, uploads)
     drawer = Drawer(pipeline)

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import anyio
 from starlette.concurrency import run_in_threadpool
 
-from lorarar.artefacts.training import load_manifest
+from lorarar.artefacts.training import Entry, read_manifest
 from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES, Role
 from lorarar.runtime.pipeline import Pipeline
@@ -33,26 +33,52 @@ class OfferedLora:
 def list_loras(folder: Path | None, uploads: Path) -> dict[str, OfferedLora]:
     """Map names to choices; kinds and prompts are the manifest's, for what it names.
 
-    Raises LorararError if `folder` does not exist or its manifest is damaged.
+    What cannot be used is left out, and told by `left_out`.
+
+    Raises LorararError if `folder` does not exist.
     """
     choices = []
     if folder:
         if not folder.is_dir():
             raise LorararError(f"{folder}: is no folder; give one of LoRA files")
-        if (folder / "manifest.json").exists():
-            choices = [
-                OfferedLora(entry.file, (entry.kind,), entry.prompt, entry.phrase)
-                for entry in load_manifest(folder).loras
-                if entry.file.exists()
-            ]
+        choices = [
+            OfferedLora(entry.file, (entry.kind,), entry.prompt, entry.phrase)
+            for entry in _manifest(folder)[0]
+            if entry.file.exists()
+        ]
         named = {choice.file for choice in choices}
         choices += [OfferedLora(file) for file in _files(folder) if file not in named]
     choices += [OfferedLora(file) for file in _files(uploads)]
     return {choice.file.stem: choice for choice in choices}
 
 
+def left_out(folder: Path) -> list[str]:
+    """Say what of a folder the page does not offer, or not as it was meant, a line each."""
+    _, trouble = _manifest(folder)
+    said = [f"{trouble}; its LoRAs are in both lists"] if trouble else []
+    nameless = sum(not _has_proper_name(file) for file in folder.glob(f"*{SUFFIX}"))
+    if nameless:
+        said.append(f"{folder}: left out {nameless} files whose names are no UTF-8; rename them")
+    return said
+
+
+def _manifest(folder: Path) -> tuple[tuple[Entry, ...], str]:
+    """What a folder's manifest names, and what is wrong with it: other programs have one, too."""
+    if not (folder / "manifest.json").exists():
+        return (), ""
+    try:
+        return read_manifest(folder).loras, ""
+    except LorararError as error:
+        return (), str(error)
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(folder.glob(f"*{SUFFIX}"))
+    return sorted(filter(_has_proper_name, folder.glob(f"*{SUFFIX}")))
+
+
+def _has_proper_name(file: Path) -> bool:
+    """Whether the name can be told to a browser: Linux's may be any bytes."""
+    return not any("\ud800" <= each <= "\udfff" for each in file.name)
 
 
 async def keep_upload(

@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.serve.app import make_app
+from lorarar.serve.loras import left_out
 
 
 class Server(uvicorn.Server):
@@ -39,13 +40,16 @@ def serve(
     port: int,
     say: Callable[[str], object],
 ) -> None:
-    """Serve the page until Ctrl-C; port 0: any that is free. say: takes the address, a line.
+    """Serve the page until Ctrl-C; port 0: any that is free. say: takes lines: what is left
+    out, and the address.
 
     Raises LorararError if the address is taken or `loras` is no folder of LoRAs.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else it would leave the uploads
     with TemporaryDirectory(prefix="lorarar-") as uploads, suppress(KeyboardInterrupt):
         app = make_app(pipeline, loras, Path(uploads))
+        for note in left_out(loras) if loras else ():
+            say(f"note: {note}")
         with _listen(host, port) as listening:
             address = f"[{host}]" if ":" in host else host
             say(f"http://{address}:{listening.getsockname()[1]}: open it in a browser; Ctrl-C ends")
