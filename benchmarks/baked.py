@@ -28,11 +28,11 @@ from lorarar.artefacts.training import load_manifest
 from lorarar.bases import SHAPES
 from lorarar.benchmarks.machine import describe
 from lorarar.benchmarks.pictures import GUIDANCE, STEPS, Task, prompts_of, tasks_of
-from lorarar.benchmarks.quality import interval
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.diffusion.pipeline import draw, load_pipeline
 from lorarar.embedded import EMBEDDED, HYPERNET, LORAS, find_lora
+from lorarar.evaluate.scores import interval
 from lorarar.export.onnx.quantise import dequantise, quantise, quantise_filters
 from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora

@@ -4,11 +4,11 @@ python benchmarks/quality.py -o quality
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 import typer
 from matplotlib.image import imread
@@ -30,13 +30,13 @@ from lorarar.command import run_script
 from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.embedded import EMBEDDED
 from lorarar.errors import LorararError
+from lorarar.evaluate.scores import interval
 from lorarar.files import write_atomically
 from lorarar.hypernet import load_hypernet
 from lorarar.mini.judge import accuracy, load_judge
 from lorarar.mini.pictures import draw_training_images
 from lorarar.plot import plot_pictures
 
-RESAMPLES = 10_000
 GRID = ("content", "style", "direct", "ties", "klora", "ziplora", "joint", "optimised", "lorarar")
 NOTES = [
     "content, style, both: share of images that the judge finds right, with 95 % intervals "
@@ -66,14 +66,6 @@ def summarise(method: str, results: list[Result], ziplora_seconds: float | None)
     return row
 
 
-def interval(shares: list[float]) -> tuple[float, float]:
-    """The 95 % interval of the mean, by resampling with a fixed seed."""
-    generator = np.random.default_rng(0)
-    drawn = generator.choice(shares, (RESAMPLES, len(shares))).mean(1)
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return float(low), float(high)
-
-
 def summarise_all(measured: dict[Task, Result]) -> list[dict[str, Any]]:
     """One row per method, in the order of the tasks."""
     by_method: dict[str, list[Result]] = {}
@@ -82,6 +74,13 @@ def summarise_all(measured: dict[Task, Result]) -> list[dict[str, Any]]:
     ziplora = by_method.get("ziplora")
     seconds = median(result.merge_seconds for result in ziplora) if ziplora else None
     return [summarise(method, results, seconds) for method, results in by_method.items()]
+
+
+def refuse_unknown(methods: list[str], known: Sequence[str]) -> None:
+    """Raise LorararError if `--method` names what is not among the known."""
+    unknown = set(methods) - set(known)
+    if unknown:
+        raise LorararError(f"--method {' '.join(unknown)}: unknown; use {', '.join(known)}")
 
 
 def open_studio(folder: Path, assets: Path, images: int) -> Studio:
@@ -142,9 +141,7 @@ def main(
     """Draw and judge; writes quality.json, grid.png and the pictures into a folder."""
     console = make_console()
     torch.set_num_threads(threads)
-    unknown = set(method) - set(ALL_METHODS)
-    if unknown:
-        raise LorararError(f"--method {' '.join(unknown)}: unknown; use {', '.join(ALL_METHODS)}")
+    refuse_unknown(method, ALL_METHODS)
     studio = open_studio(output, assets, images)
     right = {f"judge_{question}": share for question, share in accuracy(studio.judge).items()}
     console.print("judge on fresh drawings:", right, highlight=False)

@@ -17,12 +17,12 @@ from lorarar.benchmarks.quality import (
     Output,
     Threads,
     open_studio,
+    refuse_unknown,
     summarise_all,
 )
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.embedded import EMBEDDED
-from lorarar.errors import LorararError
 from lorarar.hypernet import ROLES
 
 COMPARED = ("lorarar", *REFINED, "ziplora")
@@ -59,9 +59,7 @@ def main(
     """Draw and judge; writes refine.json and the pictures into a folder."""
     console = make_console()
     torch.set_num_threads(threads)
-    unknown = set(method) - set(COMPARED)
-    if unknown:
-        raise LorararError(f"--method {' '.join(unknown)}: unknown; use {', '.join(COMPARED)}")
+    refuse_unknown(method, COMPARED)
     studio = open_studio(output, assets, images)
     roles = ([e.name for e in studio.manifest.of(kind, held_out=True)] for kind in ROLES)
     chosen = pairs_by_turns(*roles)[:pairs]

@@ -249,6 +249,8 @@ def test_the_interval_is_that_of_the_quality_benchmark():
     from lorarar.benchmarks import quality
 
     shares = np.random.default_rng(0).random(36).tolist()
+    drawn = np.random.default_rng(0).choice(shares, (10_000, 36)).mean(1)  # of published tables
+    assert interval(shares) == tuple(np.percentile(drawn, (2.5, 97.5)))
     assert interval(shares) == pytest.approx(quality.interval(shares), abs=0.01)
     low, high = interval([0.5] * 7)
     assert (low, high) == (0.5, 0.5)

@@ -10,7 +10,7 @@ from json import dumps
 from pathlib import Path
 from typing import Literal, cast
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from lorarar.errors import LorararError
 from lorarar.evaluate.folder import Picture, References
@@ -23,6 +23,7 @@ from lorarar.evaluate.questions import (
     Subject,
 )
 from lorarar.files import sha256 as sha256_of
+from lorarar.image_files import UNREADABLE, read_rgb
 
 Order = Literal["reference first", "generated first"]
 PLACES = ("first", "second")
@@ -101,9 +102,8 @@ def read_picture(path: Path, side: int) -> Image.Image:
     Raises LorararError if it cannot be read.
     """
     try:
-        with Image.open(path) as opened:
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-    except (OSError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        picture = read_rgb(path)
+    except UNREADABLE as error:
         raise LorararError(
             f"{path}: cannot be read as a picture ({error}); remove or replace it"
         ) from error

@@ -1,8 +1,6 @@
 """Folders of training images, with a prompt for all or a caption for each."""
 
 import json
-import struct
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,18 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, PngImagePlugin
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from lorarar.artefacts.training import image_cache
 from lorarar.errors import LorararError
+from lorarar.image_files import PAPER, UNREADABLE, open_image, read_rgb
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 HEIF = {".heic", ".heif"}  # by Pillow's plug-in pillow-heif, where it is installed
 CAPTIONS = "metadata.jsonl"
-PAPER = "white"  # behind what is transparent
-LARGEST_TEXT = 64 << 20  # bytes of a PNG's texts: editors keep whole workflows in them
-UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -146,15 +142,10 @@ def _text(path: Path) -> str:
 
 
 def _is_transparent(path: Path) -> bool:
-    with _opened(path) as image:
-        return image.has_transparency_data
-
-
-def _opened(path: Path) -> Image.Image:
-    PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = LARGEST_TEXT
     try:
-        return Image.open(path)
-    except (*UNREADABLE, Image.DecompressionBombError) as error:
+        with open_image(path) as image:
+            return image.has_transparency_data
+    except UNREADABLE as error:
         raise _unreadable(path, error) from error
 
 
@@ -163,31 +154,16 @@ def _unreadable(path: Path, error: Exception) -> LorararError:
 
 
 def read_image(path: Path, side: int) -> Tensor:
-    """Return the image's middle square, (3, side, side) float32 in [-1, 1].
-
-    What is transparent is on white; of 16 bits a channel the upper eight are read.
+    """Return the middle square of `read_rgb`'s image, (3, side, side) float32 in [-1, 1].
 
     Raises LorararError if it cannot be read.
     """
-    with _opened(path) as image:
-        try:
-            upright = _in_colour(ImageOps.exif_transpose(image))
-        except (*UNREADABLE, Image.DecompressionBombError) as error:
-            raise _unreadable(path, error) from error
+    try:
+        upright = read_rgb(path)
+    except UNREADABLE as error:
+        raise _unreadable(path, error) from error
     fitted = ImageOps.fit(upright, (side, side), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(fitted).copy()).permute(2, 0, 1).float() / 127.5 - 1
-
-
-def _in_colour(image: Image.Image) -> Image.Image:
-    """RGB of any mode; Pillow's own conversion cuts 16 bits off at 255."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode in ("I", "F"):
-        raise ValueError(f"it has 32 bits a pixel, mode {image.mode}")
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    layered = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", layered.size, PAPER), layered).convert("RGB")
 
 
 def write_examples(folder: Path, pictures: list[tuple[np.ndarray, str]]) -> None:
