@@ -66,12 +66,15 @@ class Lora:
         return next(iter(self.bases), None)
 
 
-def load_lora(path: str | Path) -> Lora:
+def load_lora(path: str | Path, *, mapped: bool = True) -> Lora:
     """Read a LoRA of an SDXL-class base, whatever tool wrote it.
 
     Takes the names of kohya's sd-scripts, of diffusers (new and old), ComfyUI, PEFT and LyCORIS'
     LoCon in a .safetensors file; a folder of PEFT's or diffusers'; or an adapter of ONNX Runtime
-    (`lorarar export-adapter`). Weights stay on disk until they are used.
+    (`lorarar export-adapter`).
+
+    mapped: weights stay on disk until they are used, and the file must stay as it is until then;
+    else they are read at once, see `lorarar.files.read_safetensors`.
 
     Raises LorararError for bad files, LoRAs that are not plain and LoRAs of another base.
 
@@ -80,7 +83,7 @@ def load_lora(path: str | Path) -> Lora:
     >>> lora.base, len(lora.layers)
     ('mini', 56)
     """
-    named = read_layers(Path(path))
+    named = read_layers(Path(path), mapped=mapped)
     layers = {}
     for name, parts in named.parts.items():
         up, down, shape = parts["up"], parts["down"], named.shapes[name]

@@ -1,5 +1,6 @@
 """LoRAs that were used last, kept open and ready, so that going back to one takes no time."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from lorarar.artefacts.pipeline import PipelineManifest
 from lorarar.errors import LorararError
+from lorarar.formats.source import weights_file
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.factored import FACTORED, FactoredName
@@ -71,12 +73,12 @@ class FileVersion(NamedTuple):
 
 
 def file_version(path: Path) -> FileVersion:
-    """Return what tells a changed file from what it was.
+    """Return what tells a changed file from what it was; of a folder, of its first file.
 
     Raises LorararError if the file cannot be read.
     """
     try:
-        about = path.stat()
+        about = weights_file(path).stat()
     except OSError as error:
         raise LorararError(
             f"{path}: cannot be read ({error.strerror}); name a LoRA file"
@@ -98,8 +100,9 @@ class PairKey(NamedTuple):
 class FactorCache:
     """Factors of LoRA files for an exported folder, made when they are first asked for.
 
-    merger: the exported hypernetwork, if the folder has one. opened: LoRAs of pairs, mapped; made:
-    factors, ready to draw with; schedules: of methods that choose anew at each step.
+    merger: the exported hypernetwork, if the folder has one. opened: LoRAs of pairs; made: factors,
+    ready to draw with; schedules: of methods that choose anew at each step. All are in memory, as
+    what is mapped from a file that someone cuts short would end the process.
     """
 
     folder: Path
@@ -107,7 +110,7 @@ class FactorCache:
     merger: Merger | None
     workers: int
     opened: Cache[Lora] = field(
-        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES, size_of=_bytes_of_mapped)
+        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES, size_of=_bytes_of_lora)
     )
     made: Cache[Factors] = field(
         default_factory=lambda: Cache(MOST_FACTORS, MOST_BYTES, size_of=_bytes_of)
@@ -121,7 +124,10 @@ class FactorCache:
 
         Raises LorararError if it is damaged or does not fit.
         """
-        return self.made.get(file_version(path), lambda: self.make(load_lora(path)))
+        file = file_version(path)
+        return self.made.get(
+            file, lambda: self.make(_unchanged(file, load_lora(path, mapped=False)))
+        )
 
     def get_pair(self, pair: PairKey) -> Factors:
         """Return the factors of a merged pair.
@@ -146,6 +152,18 @@ class FactorCache:
         key = pair.content, pair.style, method
         return self.schedules.get(key, lambda: SCHEDULED[method](*loras, MergeOptions()))
 
+    def merged(self, pair: PairKey) -> Lora:
+        """Merge a pair into one LoRA, as for a file; it is not kept.
+
+        Raises LorararError as `get_pair` does.
+        """
+        content, style = self._open(pair.content), self._open(pair.style)
+        scales = pair.content_scale, pair.style_scale
+        if pair.method == "lorarar":
+            return weighted_sum(content, style, self._predict(content, style), *scales)
+        options = MergeOptions(content_scale=scales[0], style_scale=scales[1])
+        return FACTORED[pair.method](content, style, options)
+
     def make(self, lora: Lora) -> Factors:
         """Compute the factors of a LoRA that draws alone; they are not kept.
 
@@ -160,14 +178,9 @@ class FactorCache:
         self.schedules.clear()
 
     def _merge(self, pair: PairKey) -> Factors:
-        scales = pair.content_scale, pair.style_scale
         if pair.method == "lorarar" and self.manifest.pairs:
             return self._apart(pair)
-        content, style = self._open(pair.content), self._open(pair.style)
-        if pair.method == "lorarar":
-            return self.make(weighted_sum(content, style, self._predict(content, style), *scales))
-        options = MergeOptions(content_scale=scales[0], style_scale=scales[1])
-        return self.make(FACTORED[pair.method](content, style, options))
+        return self.make(self.merged(pair))
 
     def _apart(self, pair: PairKey) -> Factors:
         loras = self._open(pair.content), self._open(pair.style)
@@ -184,12 +197,24 @@ class FactorCache:
         return self.merger.coefficients(content, style)
 
     def _open(self, file: FileVersion) -> Lora:
-        return self.opened.get(file, lambda: open_lora(file.path, self.manifest, str(self.folder)))
+        source = str(self.folder)
+        return self.opened.get(
+            file, lambda: _unchanged(file, open_lora(file.path, self.manifest, source))
+        )
 
 
-def _bytes_of_mapped(lora: Lora) -> int:
-    """An open LoRA holds a file, but no memory."""
-    return 0
+def _unchanged(file: FileVersion, lora: Lora) -> Lora:
+    """Refuse what may be half of one version and half of the next."""
+    if file_version(file.path) != file:
+        raise LorararError(f"{file.path}: was changed while it was read; try again")
+    return lora
+
+
+def _bytes_of_lora(lora: Lora) -> int:
+    arrays = [factor for layer in lora.layers.values() for factor in (layer.up, layer.down)]
+    if lora.prepared:
+        arrays += [feature.values for feature in lora.prepared.features.values()]
+    return sum(math.prod(array.shape) * array.dtype.itemsize for array in arrays)
 
 
 def _bytes_of(factors: Factors) -> int:

@@ -17,7 +17,7 @@ from lorarar.artefacts.formats import FORMATS, Engine
 from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
-from lorarar.methods import DeviceMethod, check_for_devices
+from lorarar.methods import DeviceMethod, check_for_devices, find_method
 from lorarar.methods.factored import FactoredName
 from lorarar.methods.scheduled import SCHEDULED, Schedule
 from lorarar.parallel import cores
@@ -33,7 +33,7 @@ from lorarar.runtime.conditioning import (
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.parts import OpenPart, open_parts, run_part
 from lorarar.runtime.samplers import SAMPLERS, NoiseSchedule, Sampler
-from lorarar.runtime.slots import Factors, factors_at
+from lorarar.runtime.slots import Factors, check_lora, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
 ENCODERS = ("text_encoder", "text_encoder_2")
@@ -165,6 +165,40 @@ class Pipeline:
                 pair = PairKey(*files, content_scale, style_scale, named)
             get = self.cache.get_pair if schedule is None else self.cache.get_apart
             self.factors, self.weights = get(pair), schedule
+
+    def check_lora(self, path: str | Path) -> list[str]:
+        """Say what of a LoRA's file takes no part here, a line each; its header is read only.
+
+        Raises LorararError if it is no LoRA or does not fit.
+
+        >>> Pipeline.load(exported, threads=1).check_lora(content)
+        []
+        """
+        return check_lora(Path(path), self.manifest, str(self.folder))
+
+    def merge(
+        self,
+        content: str | Path,
+        style: str | Path,
+        content_scale: float = 1.0,
+        style_scale: float = 1.0,
+        *,
+        method: DeviceMethod = "lorarar",
+    ) -> Lora:
+        """Return two LoRAs merged into one, for a file; what draws stays.
+
+        Raises LorararError as `set_pair` does, and for methods that choose anew at each step.
+
+        >>> merged = Pipeline.load(exported, threads=1).merge(content, style, method="direct")
+        >>> {layer.rank for layer in merged.layers.values()}
+        {12}
+        """
+        check_for_devices(method)
+        find_method(method)  # refuses those that make no file
+        files = file_version(Path(content)), file_version(Path(style))
+        named = cast(FactoredName, method)
+        with self.lock:
+            return self.cache.merged(PairKey(*files, content_scale, style_scale, named))
 
     def forget(self) -> None:
         """Close the LoRAs that are kept for going back to them; the one that draws stays.

@@ -8,6 +8,8 @@ import numpy as np
 from lorarar.artefacts.pipeline import SLOT_PREFIXES, PipelineManifest, Stage, slot_inputs
 from lorarar.errors import LorararError
 from lorarar.files import Array
+from lorarar.formats.named_layers import read_layers
+from lorarar.layer import make_layer
 from lorarar.lora import Layer, Lora, load_lora, refuse_bad_weights
 from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.scheduled import Schedule
@@ -18,13 +20,14 @@ Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipelin
 
 
 def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
-    """Read a LoRA in any layout that fits the slots; its weights stay on disk.
+    """Read a LoRA in any layout that fits the slots, into memory: whoever overwrites its file later
+    changes nothing here.
 
     source: the exported folder, for messages.
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
-    lora = load_lora(path)
+    lora = load_lora(path, mapped=False)
     _check_fit(lora, manifest, source)
     for name, layer in lora.layers.items():
         for factor in (layer.down, layer.up):
@@ -32,15 +35,35 @@ def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
     return lora
 
 
+def check_lora(path: Path, manifest: PipelineManifest, source: str) -> list[str]:
+    """Say what of a LoRA's file takes no part in drawing, a line each; reads the header only.
+
+    Raises LorararError as `open_lora` does, but for its weights, which are not looked at.
+    """
+    named = read_layers(path)
+    layers = {
+        name: make_layer(parts["up"], parts["down"], 1.0, named.shapes[name])
+        for name, parts in named.parts.items()
+    }
+    lora = Lora(layers, source=str(path), notes=named.notes)
+    _check_fit(lora, manifest, source)
+    silent = len(layers) - len(_unet_layers(lora))
+    if silent:
+        said = f"{silent} layers of text encoders take no part: exported ones have no slots"
+        return [*lora.notes, said]
+    return lora.notes
+
+
 def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: int = 1) -> Factors:
     """Return what goes into the content slots for one LoRA that draws alone.
 
     Maps `unet.<layer>.lora_A.weight` (rank, in) and `.lora_B.weight` (out, rank) to arrays of the
     export's dtype. alpha is folded in. Layers that the LoRA lacks are left out, so
-    cost nothing. source: the exported folder, for messages.
+    cost nothing. Text encoders have no slots: their layers take no part, see `check_lora`. source:
+    the exported folder, for messages.
 
-    Raises LorararError if a layer has no slot, or another shape than its slot, if a rank is over
-    the export's limit, or if weights are not finite.
+    Raises LorararError if a layer of the UNet has no slot, or another shape than its slot, if a
+    rank is over the export's limit, if there is none of these, or if weights are not finite.
     """
     _check_fit(lora, manifest, source)
     dtype = np.dtype(manifest.slot_dtype)
@@ -51,7 +74,7 @@ def slot_factors(lora: Lora, manifest: PipelineManifest, source: str, workers: i
         return _finite(down, dtype, name, lora), _finite(up, dtype, name, lora)
 
     widest = max(map(max, manifest.projections.values()))
-    made = side_by_side(both_factors, list(lora.layers), workers, widest)
+    made = side_by_side(both_factors, list(_unet_layers(lora)), workers, widest)
     factors: Factors = {}
     for name, (down, up) in made.items():
         down_input, up_input, _ = slot_inputs(_projection(name))
@@ -88,7 +111,7 @@ def pair_factors(
     columns: Factors = {}
     for side, (prefix, lora, scale) in enumerate(zip(SLOT_PREFIXES, pair, scales, strict=True)):
         _check_fit(lora, manifest, source)
-        for name, layer in lora.layers.items():
+        for name, layer in _unet_layers(lora).items():
             down_input, up_input, m_input = slot_inputs(_projection(name), prefix)
             for factor_input, factor in ((down_input, layer.down), (up_input, layer.up)):
                 factors[factor_input] = (
@@ -100,7 +123,7 @@ def pair_factors(
             columns[m_input] = m * np.float32(layer.scale * scale)
     if not all_finite(np.concatenate(list(columns.values()))):
         for prefix, lora in zip(SLOT_PREFIXES, pair, strict=True):
-            for name in lora.layers:
+            for name in _unet_layers(lora):
                 refuse_bad_weights(columns[slot_inputs(_projection(name), prefix)[2]], name, lora)
     return factors | columns
 
@@ -172,10 +195,20 @@ def _projection(name: str) -> str:
     return name.removeprefix("unet.")
 
 
+def _unet_layers(lora: Lora) -> dict[str, Layer]:
+    return {name: layer for name, layer in lora.layers.items() if name.startswith("unet.")}
+
+
 def _check_fit(lora: Lora, manifest: PipelineManifest, source: str) -> None:
-    for name, layer in lora.layers.items():
+    drawing = _unet_layers(lora)
+    if not drawing:
+        raise LorararError(
+            f"{lora.source}: has layers of text encoders alone, and {source} has no slots for "
+            "these; draw with: lorarar generate, without --exported"
+        )
+    for name, layer in drawing.items():
         slot = manifest.projections.get(_projection(name))
-        if slot is None or not name.startswith("unet."):
+        if slot is None:
             raise LorararError(
                 f"{lora.source}: layer '{name}' has no slot in {source}, whose base is "
                 f"{manifest.base} and whose slots are the attention layers; give a LoRA of these"

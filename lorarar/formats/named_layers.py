@@ -51,13 +51,15 @@ class NamedLayers:
     notes: list[str]
 
 
-def read_layers(path: Path, taken: Container[Part] = PLAIN) -> NamedLayers:
-    """Read a LoRA's tensors, each under its layer of an SDXL-class base.
+def read_layers(path: Path, taken: Container[Part] = PLAIN, *, mapped: bool = True) -> NamedLayers:
+    """Read a LoRA's tensors, each under its layer of an SDXL-class base; no values are looked at.
+
+    mapped: see `lorarar.files.read_safetensors`.
 
     Raises LorararError as `read_source`, and for parts that are not `taken`, layers without all
     of their factors, and layers of other bases.
     """
-    source = read_source(path)
+    source = read_source(path, mapped)
     if "magnitude" not in taken and any(config.is_dora for config in source.configs.values()):
         raise LorararError(f"{path}: this is a DoRA; {_remedy(path)}")
     names, others = _by_layer(source)

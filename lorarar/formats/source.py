@@ -19,7 +19,7 @@ COMPONENTS = ("unet", "text_encoder", "text_encoder_2")
 
 @dataclass(frozen=True)
 class Source:
-    """Tensors by name, memory-mapped; configs: PEFT's, by the component that they are about, ""
+    """Tensors by name; configs: PEFT's, by the component that they are about, ""
     where they are about all."""
 
     path: Path
@@ -32,8 +32,10 @@ class Source:
         return self.configs.get(component) or self.configs.get("")
 
 
-def read_source(path: Path) -> Source:
-    """Open a LoRA file, an adapter of ONNX Runtime, or a folder; reads headers only.
+def read_source(path: Path, mapped: bool = True) -> Source:
+    """Open a LoRA file, an adapter of ONNX Runtime, or a folder.
+
+    mapped: see `lorarar.files.read_safetensors`.
 
     A folder is an adapter of PEFT's, with text encoders' in folders inside or beside one named
     `unet`, or has diffusers' `pytorch_lora_weights.safetensors`.
@@ -41,13 +43,13 @@ def read_source(path: Path) -> Source:
     Raises LorararError for files that are missing or damaged, and for pickles.
     """
     if path.is_dir():
-        return _read_folder(path)
+        return _read_folder(path, mapped)
     if path.name == ADAPTER and (path.parent / CONFIG).exists():
-        tensors, metadata = read_safetensors(path)
+        tensors, metadata = read_safetensors(path, mapped)
         return Source(path, tensors, metadata, {"": _read_config(path.parent)})
     if path.suffix == ".onnx_adapter":
         return Source(path, _read_adapter(path))
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata = read_safetensors(path, mapped)
     options: dict[str, dict[str, Any]] = {}
     for key, value in json_object(metadata, "lora_adapter_metadata", path).items():
         component, _, option = key.partition(".")  # diffusers: 'unet.lora_alpha'
@@ -67,11 +69,11 @@ def weights_file(path: Path) -> Path:
     return next((file for file in inside if file.exists()), path)
 
 
-def _read_folder(folder: Path) -> Source:
+def _read_folder(folder: Path, mapped: bool) -> Source:
     adapters = {"": folder} if (folder / CONFIG).exists() else {}
     adapters |= {name: folder / name for name in COMPONENTS if (folder / name / CONFIG).exists()}
     if not adapters and (whole := _weights_in(folder, DIFFUSERS)).exists():
-        return read_source(whole)
+        return read_source(whole, mapped)
     if not adapters:
         raise LorararError(
             f"{folder}: a folder without {CONFIG} or {DIFFUSERS}; "
@@ -82,7 +84,7 @@ def _read_folder(folder: Path) -> Source:
     configs: dict[str, PeftConfig] = {}
     for component, part in adapters.items():
         configs[component] = _read_config(part)
-        found, about = read_safetensors(_weights_in(part, ADAPTER))
+        found, about = read_safetensors(_weights_in(part, ADAPTER), mapped)
         metadata |= about
         prefix = f"{component}." if component else ""
         tensors |= {prefix + name: tensor for name, tensor in found.items()}
