@@ -14,6 +14,10 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor
 
+from lorarar.artefacts.configurations import Use
+from lorarar.diffusion.checkpoint import LOADED, open_checkpoint
+from lorarar.diffusion.latents import decode
+from lorarar.diffusion.weights import weight_variant
 from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.files import write_atomically
@@ -25,26 +29,31 @@ ADAPTER = "merged"
 
 
 def load_pipeline(
-    model: str | Path | None = None, dtype: torch.dtype = torch.float32
+    model: str | Path | None = None, dtype: torch.dtype = torch.float32, use: Use = "draw"
 ) -> StableDiffusionXLPipeline:
-    """Load a diffusers folder or hub id of an SDXL-class model; None is the embedded small one.
+    """Load an SDXL-class model; see `open_checkpoint`. None is the embedded small one.
 
-    Raises LorararError if it is missing, damaged or of another class.
+    use: what it has to be fit for.
+
+    Raises LorararError if it is missing, damaged or of another class, or for a configuration that
+    is not honoured.
     """
-    source = str(model or BASE)
+    source = open_checkpoint(model or BASE, use)
     try:
         with _without_bar():
             pipeline = StableDiffusionXLPipeline.from_pretrained(
-                source, torch_dtype=dtype, use_safetensors=True, add_watermarker=False
+                str(source),
+                torch_dtype=dtype,
+                use_safetensors=True,
+                variant=weight_variant(source, [*LOADED]),
+                add_watermarker=False,
             )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise LorararError(
-            f"{source}: no usable StableDiffusionXLPipeline folder or hub id ({reason}); "
+            f"{source}: no usable StableDiffusionXLPipeline folder ({reason}); "
             "give a diffusers folder of an SDXL-class model"
         ) from error
-    if pipeline.unet.config.addition_embed_type != "text_time":
-        raise LorararError(f"{source}: its UNet is not SDXL's; give an SDXL-class model")
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
 
@@ -62,13 +71,16 @@ def _without_bar() -> Iterator[None]:
 
 
 def load_onto(
-    device: torch.device, model: str | Path | None = None, precision: Precision = "no"
+    device: torch.device,
+    model: str | Path | None = None,
+    precision: Precision = "no",
+    use: Use = "draw",
 ) -> StableDiffusionXLPipeline:
     """Load a pipeline onto a device; precision: "no" (float32), "bf16" or "fp16".
 
     The VAE stays in float32, as SDXL's overflows in fp16.
     """
-    pipeline = load_pipeline(model, getattr(torch, PRECISIONS[precision])).to(device)
+    pipeline = load_pipeline(model, getattr(torch, PRECISIONS[precision]), use).to(device)
     pipeline.vae.to(dtype=torch.float32)
     return pipeline
 
@@ -124,8 +136,8 @@ def draw(
         output_type="latent",
         **extra,
     ).images
-    vae = pipeline.vae  # perhaps of another precision, with which the pipeline itself cannot decode
-    decoded = vae.decode(latents.to(vae.dtype) / vae.config.scaling_factor).sample
+    # The VAE may be of another precision, with which the pipeline itself cannot decode.
+    decoded = decode(pipeline.vae, latents)
     if not decoded.isfinite().all():
         raise LorararError("drew pixels that are not finite; lower guidance or LoRAs' scales")
     return pipeline.image_processor.postprocess(decoded, "pt").float()

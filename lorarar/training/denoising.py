@@ -6,6 +6,7 @@ import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
+from lorarar.diffusion.latents import encode as encode_pixels
 from lorarar.errors import LorararError
 from lorarar.training.images import Example, read_image
 
@@ -65,7 +66,7 @@ def encode(pipeline: StableDiffusionXLPipeline, examples: list[Example], side: i
     latents, words, pooled = [], [], []
     for example in examples:
         pixels = read_image(example.image, side)[None].to(vae.device, vae.dtype)
-        latents.append(vae.encode(pixels).latent_dist.mean * vae.config.scaling_factor)
+        latents.append(encode_pixels(vae, pixels))
         sequence, summary = embed(pipeline, [example.prompt])
         words.append(sequence)
         pooled.append(summary)

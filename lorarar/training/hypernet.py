@@ -209,7 +209,7 @@ def _load_paired(
     recipe: HypernetRecipe,
     device: torch.device,
 ) -> PairedModel:
-    pipeline = load_onto(device, source, recipe.precision)
+    pipeline = load_onto(device, source, recipe.precision, use="train")
     side = recipe.side or default_side(pipeline)
     loras = {e.name: _encode_lora(pipeline, e, side) for e in manifest.loras if not e.held_out}
     unet = pipeline.unet.requires_grad_(False)

@@ -52,7 +52,7 @@ def train_lora(
     refuse_existing(output, force)
     accelerator = Accelerator(mixed_precision=recipe.precision)
     examples = load_examples(images, prompt)
-    pipeline = load_onto(accelerator.device, model, recipe.precision)
+    pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
     side = recipe.side or default_side(pipeline)
     work = output.with_name(f"{output.name}.training")
     known = encode(pipeline, examples, side)

@@ -42,7 +42,7 @@ def refined(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     if options.refine:
         prompt = both_prompts(content, style, options)
         work = user_cache("refine") / _fingerprint(content, style, m, prompt, options)
-        pipeline = load_onto(fastest_device(), options.model, options.precision)
+        pipeline = load_onto(fastest_device(), options.model, options.precision, use="train")
         m = refine_coefficients(
             pipeline, content, style, m, prompt, steps=options.refine, seed=options.seed, work=work
         )

@@ -31,7 +31,7 @@ def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
 
     Raises LorararError if a LoRA's folder has no manifest that describes it.
     """
-    pipeline = load_onto(fastest_device(), options.model, options.precision)
+    pipeline = load_onto(fastest_device(), options.model, options.precision, use="train")
     examples = {
         role: examples_of(Path(lora.source), pipeline)
         for role, lora in zip(ROLES, (content, style), strict=True)

@@ -1,0 +1,108 @@
+"""Single-file checkpoints, SDXL's original layout, as diffusers folders in the user's cache.
+
+diffusers converts the weights. A single file holds no configurations and no tokenizers: they come
+from a folder beside it, named as the file without its suffix, or else from the hub.
+"""
+
+import hashlib
+from collections import Counter
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import StableDiffusionXLPipeline
+from filelock import FileLock
+
+from lorarar.errors import LorararError
+from lorarar.files import read_safetensors, user_cache, write_folder_atomically
+
+PREFIXES = {  # of the original names -> the part of the pipeline
+    "model.diffusion_model.": "unet",
+    "first_stage_model.": "vae",
+    "conditioner.embedders.0.transformer.": "text_encoder",
+    "conditioner.embedders.1.model.": "text_encoder_2",
+}
+MARKS: dict[str, dict[str, Any]] = {  # tensors that say how the model was trained
+    "v_pred": {"prediction_type": "v_prediction"},
+    "ztsnr": {"rescale_betas_zero_snr": True},
+}
+NEEDLESS = (  # what training leaves, and CLIP's scale of its loss
+    "conditioner.embedders.0.transformer.text_model.embeddings.position_ids",
+    "conditioner.embedders.1.model.logit_scale",
+    "denoiser.sigmas",
+)
+CONFIGURATIONS = "stabilityai/stable-diffusion-xl-base-1.0"
+DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def convert(file: Path) -> Path:
+    """Return a diffusers folder with the weights of a single file; it is made once.
+
+    Raises LorararError if the file is damaged or of another layout, if configurations cannot be
+    had, or if weights are missing or find no place.
+    """
+    beside = file.with_suffix("")
+    stat = file.stat()
+    version = file.resolve(), stat.st_size, stat.st_mtime_ns, beside.is_dir()
+    digest = hashlib.sha256(repr(version).encode()).hexdigest()[:16]
+    folder = user_cache("checkpoints") / f"{file.stem}-{digest}"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            configurations = beside if beside.is_dir() else None
+            pipeline = _load(file, configurations)
+            write_folder_atomically(folder, pipeline.save_pretrained, force=False)
+    return folder
+
+
+def _load(file: Path, configurations: Path | None) -> Any:
+    tensors, _ = read_safetensors(file)
+    counts: Counter[str] = Counter()
+    for name, tensor in tensors.items():
+        part = next((PREFIXES[prefix] for prefix in PREFIXES if name.startswith(prefix)), None)
+        if name in MARKS or name in NEEDLESS:
+            continue
+        if part is None:
+            raise LorararError(
+                f"{file}: holds '{name}', which is none of SDXL's single-file layout; "
+                "give a diffusers folder of the model"
+            )
+        counts[part] += prod(tensor.shape)
+    kinds = {getattr(torch, str(tensor.dtype), torch.float32) for tensor in tensors.values()}
+    dtype = max(kinds.intersection(DTYPES), key=DTYPES.index, default=torch.float32)
+    try:
+        pipeline = StableDiffusionXLPipeline.from_single_file(
+            str(file),
+            config=str(configurations) if configurations else None,
+            torch_dtype=dtype,
+            add_watermarker=False,
+        )
+    except Exception as error:  # a converter of many layouts, each with errors of its own
+        reason = next(iter(str(error).strip().splitlines()), repr(error))
+        raise LorararError(
+            f"{file}: cannot be converted ({reason}); put the configurations and tokenizers of its "
+            f"model (for most the .json and .txt files of {CONFIGURATIONS}) into the folder "
+            f"{file.with_suffix('')}"
+        ) from error
+    for part, count in counts.items():
+        _check(getattr(pipeline, part), part, count, file)
+    marks = {key: value for name in MARKS if name in tensors for key, value in MARKS[name].items()}
+    if marks:
+        pipeline.scheduler = type(pipeline.scheduler).from_config(
+            pipeline.scheduler.config, **marks
+        )
+    return pipeline
+
+
+def _check(module: Any, part: str, count: int, file: Path) -> None:
+    """Raise LorararError unless a part has got all its weights, and all that the file has of it."""
+    for name, parameter in module.named_parameters():
+        if parameter.is_meta:
+            raise LorararError(f"{file}: lacks the {part}'s weight '{name}'; get the model again")
+    placed = sum(parameter.numel() for parameter in module.parameters())
+    if placed != count:
+        raise LorararError(
+            f"{file}: has {count} numbers for the {part}, but its configuration has room for "
+            f"{placed}; put the model's own configurations into {file.with_suffix('')}"
+        )
