@@ -13,12 +13,15 @@ from torch import Tensor
 from lorarar.diffusion.pipeline import draw, fastest_device, load_onto, put_lora
 from lorarar.diffusion.scheduled import scheduled
 from lorarar.embedded import HYPERNET, find_lora
+from lorarar.errors import LorararError
 from lorarar.hypernet import Hypernet, load_hypernet
 from lorarar.lora import Lora, load_lora
 from lorarar.merge import materialise
 from lorarar.methods import DrawingMethod, find_method
 from lorarar.methods.options import MergeKeywords, MergeOptions, Method, Precision
 from lorarar.methods.scheduled import SCHEDULED
+
+UNIT = 8  # of a picture's sides, in pixels
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ class Ready:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A picture (3, side, side) in [0, 1], and how long its merge took, in seconds."""
+    """A picture (3, height, width) in [0, 1]. merge_seconds: how long its merge took; sampler: the
+    class of the model's scheduler."""
 
     picture: Tensor
     merge_seconds: float
+    sampler: str
 
 
 def generate(
@@ -49,18 +54,27 @@ def generate(
     seed: int = 0,
     steps: int = 20,
     guidance: float = 5.0,
+    negative_prompt: str | None = None,
+    width: int | None = None,
+    height: int | None = None,
+    content_scale: float = 1.0,
+    style_scale: float = 1.0,
     precision: Precision = "no",
 ) -> Drawn:
     """Merge two LoRAs (files, or names of embedded ones) and draw `prompt`; on a GPU if there is.
 
     model, hypernet: the embedded ones by default; another model needs its own hypernetwork.
-    method: of `lorarar.methods.scheduled`, or as of `lorarar.merge`. precision: of the model, "no"
-    (float32), "bf16" or "fp16".
+    method: of `lorarar.methods.scheduled`, or as of `lorarar.merge`. width, height: in pixels, the
+    model's own by default. precision: of the model, "no" (float32), "bf16" or "fp16".
 
     Raises LorararError for bad input.
     """
     loras = load_lora(find_lora(content)), load_lora(find_lora(style))
     pipeline = load_onto(fastest_device(), model, precision)
+    sides = {"width": width, "height": height}
+    for name, side in sides.items():
+        if side is not None and (side < UNIT or side % UNIT):
+            raise LorararError(f"{name} {side}: must be a multiple of {UNIT} pixels")
     if hypernet is None and model is None:
         hypernet = HYPERNET
     with merged_into(
@@ -70,9 +84,20 @@ def generate(
         hypernet=load_hypernet(hypernet) if hypernet else None,
         model=model,
         precision=precision,
+        content_scale=content_scale,
+        style_scale=style_scale,
     ) as ready:
-        pictures = draw(pipeline, [prompt], [seed], steps, guidance=guidance, **ready.arguments)
-    return Drawn(pictures[0], ready.merge_seconds)
+        pictures = draw(
+            pipeline,
+            [prompt],
+            [seed],
+            steps,
+            guidance=guidance,
+            negative_prompt=negative_prompt,
+            **sides,
+            **ready.arguments,
+        )
+    return Drawn(pictures[0], ready.merge_seconds, type(pipeline.scheduler).__name__)
 
 
 @contextmanager
