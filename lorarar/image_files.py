@@ -3,6 +3,7 @@
 import struct
 import zlib
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, PngImagePlugin
@@ -19,10 +20,10 @@ UNREADABLE = (  # what Pillow raises for files that are damaged, too large or no
 )
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(file: Path | BinaryIO) -> Image.Image:
     """Open an image, whose pixels are not read yet. Raises one of `UNREADABLE`."""
     PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = LARGEST_TEXT
-    return Image.open(path)
+    return Image.open(file)
 
 
 def read_rgb(path: Path) -> Image.Image:

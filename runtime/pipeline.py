@@ -312,16 +312,33 @@ class Pipeline:
         return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
     def _checked_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
-        """(width, height) in pixels; the UNet halves latents twice."""
+        """(width, height) in pixels."""
         made = self.manifest.side * self.manifest.pixels
         width, height = size or (made, made)
-        unit = 4 * self.manifest.pixels
-        fixed = None not in self._unet_inputs["sample"][1]
+        unit = self.size_unit
         if width % unit or height % unit or min(width, height) < unit:
             raise LorararError(f"size {width}x{height}: must be multiples of {unit} pixels")
-        if fixed and (width, height) != (made, made):
+        if not self.draws_any_size and (width, height) != (made, made):
             raise LorararError(f"{self.folder}: draws {made}x{made} only; export it with --side")
         return width, height
+
+    @property
+    def size_unit(self) -> int:
+        """What a picture's sides are multiples of, in pixels, as the UNet halves latents twice.
+
+        >>> Pipeline.load(exported, threads=1).size_unit
+        16
+        """
+        return 4 * self.manifest.pixels
+
+    @property
+    def draws_any_size(self) -> bool:
+        """Whether it draws other sizes than its own.
+
+        >>> Pipeline.load(exported, threads=1).draws_any_size
+        True
+        """
+        return None in self._unet_inputs["sample"][1]
 
     @property
     def _unet_inputs(self) -> dict[str, tuple[str, list[int | None]]]:

@@ -19,15 +19,16 @@ from lorarar.parallel import side_by_side
 Factors = dict[str, np.ndarray]  # by input name, see `lorarar.artefacts.pipeline.slot_inputs`
 
 
-def open_lora(path: Path, manifest: PipelineManifest, source: str) -> Lora:
+def open_lora(path: Path, manifest: PipelineManifest, source: str, mapped: bool = False) -> Lora:
     """Read a LoRA in any layout that fits the slots, into memory: whoever overwrites its file later
     changes nothing here.
 
-    source: the exported folder, for messages.
+    source: the exported folder, for messages. mapped: leave it on disk, as of a file that nobody
+    else writes.
 
     Raises LorararError as `load_lora` and `slot_factors` do.
     """
-    lora = load_lora(path, mapped=False)
+    lora = load_lora(path, mapped=mapped)
     _check_fit(lora, manifest, source)
     for name, layer in lora.layers.items():
         for factor in (layer.down, layer.up):

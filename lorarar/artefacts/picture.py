@@ -65,20 +65,20 @@ def save_png(picture: Image.Image, file: BinaryIO, facts: PictureFacts) -> None:
     picture.save(file, "PNG", pnginfo=texts)
 
 
-def read_png(path: Path) -> PictureFacts:
-    """Read what drew a picture.
+def read_png(file: Path | BinaryIO, source: str) -> PictureFacts:
+    """Read what drew a picture. source: its name, for messages.
 
     Raises LorararError if the file is no picture of lorarar's, or damaged.
     """
     try:
-        with open_image(path) as image:
+        with open_image(file) as image:
             image.load()  # texts may follow the pixels
             text = image.info.get(KEY)
     except UNREADABLE as error:
-        raise LorararError(f"{path}: no picture, or damaged ({error}); get it again") from error
+        raise LorararError(f"{source}: no picture, or damaged ({error}); get it again") from error
     if not isinstance(text, str):
         raise LorararError(
-            f"{path}: does not say what drew it: no PNG of lorarar's, or saved anew by another tool"
+            f"{source}: does not say what drew it: not lorarar's PNG, or saved anew by another tool"
         )
     try:
         fields = json.loads(text)
@@ -87,7 +87,7 @@ def read_png(path: Path) -> PictureFacts:
         return typed(PictureFacts, fields)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise LorararError(
-            f"{path}: its text '{KEY}' is damaged or of a newer version ({error!r:.200})"
+            f"{source}: its text '{KEY}' is damaged or of a newer version ({error!r:.200})"
         ) from error
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from lorarar.artefacts.formats import FORMAT_NAMES, Engine, FormatName
-from lorarar.cli.options import Output
+from lorarar.cli.options import Output, say
 from lorarar.command import Force
 from lorarar.embedded import LORAS, NAME
 from lorarar.errors import LorararError
@@ -65,6 +65,10 @@ def serve(
     ] = None,
     host: Annotated[str, typer.Option(help="address to serve on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that the page has, as a proxy's; may be given several times"),
+    ] = None,
 ) -> None:
     """Open a local web page that merges two LoRAs and draws with an exported pipeline."""
     if exported is None:
@@ -88,4 +92,4 @@ def serve(
     pipeline = Pipeline.load(exported, backend)
     if loras is None and pipeline.manifest.base == NAME:
         loras = LORAS
-    serve(pipeline, loras, host=host, port=port, say=typer.echo)
+    serve(pipeline, loras, host=host, port=port, say=say, allowed=allow_host or ())

@@ -1,86 +1,145 @@
-"""The page and what it asks for: the LoRAs there are, a file to keep, a picture to draw."""
+"""The page and what it asks for: LoRAs, their thumbnails, files to keep, pictures to draw."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from lorarar.artefacts.picture import read_png
 from lorarar.errors import LorararError
+from lorarar.methods.factored import FACTORED
+from lorarar.methods.scheduled import SCHEDULED
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.serve.drawing import RANGES, Drawer, DrawRequest, read_request
+from lorarar.runtime.request import RANGES, DrawRequest, lora_facts, read_request
+from lorarar.runtime.samplers import SAMPLERS
+from lorarar.save import LAYOUTS
+from lorarar.serve.drawing import Drawer
 from lorarar.serve.guard import guard
-from lorarar.serve.loras import LARGEST, OfferedLora, keep_upload, list_loras
+from lorarar.serve.loras import LARGEST, OfferedLora, keep_upload
+from lorarar.serve.merged import MergedFiles
+from lorarar.serve.shelf import Listing, Shelf
+from lorarar.serve.thumbnails import Thumbnails
 
-PAGE = {"/": "page.html", "/page.css": "page.css", "/page.js": "page.js"}
+HERE = Path(__file__).parent
+PAGE = {"/": HERE / "page.html", "/page.css": HERE / "page.css"}
+PAGE |= {f"/{file.name}": file for file in HERE.glob("*.js")}
 HEADERS = {
     "Cache-Control": "no-cache",
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'",
 }
 LARGEST_REQUEST = 100_000  # bytes
+LARGEST_PICTURE = 100_000_000  # bytes of one that is dropped
 
 
-def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette:
-    """loras: a folder of them, perhaps with a manifest; uploads: a folder for those dropped.
+class Asked(NamedTuple):
+    """A request for a pair, and the pair's files."""
 
-    `state.drawer.stopping` ends the pictures that are being drawn.
+    request: DrawRequest
+    content: Path
+    style: Path
+    rest: dict[str, Any]
+
+
+def make_app(
+    pipeline: Pipeline, loras: Path | None, uploads: Path, allowed: Collection[str] = ()
+) -> Starlette:
+    """loras: a folder of them, perhaps with a manifest; uploads: a folder for those dropped;
+    allowed: see `guard`.
+
+    `state.drawer.stopping` ends the pictures that are being drawn; `state.shelf` has the LoRAs.
 
     Raises LorararError if `loras` does not exist.
     """
-    list_loras(loras, uploads)
-    drawer = Drawer(pipeline)
+    drawer, shelf = Drawer(pipeline), Shelf(pipeline, loras, uploads)
+    shelf.listing()
+    thumbnails, merged = Thumbnails(drawer), MergedFiles(pipeline, uploads / "merged")
+
+    async def read_asked(request: Request, *besides: str) -> Asked:
+        """Read a request for a pair, and what else is asked for."""
+        try:
+            fields = dict(await request.json())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LorararError(f"this is no JSON object ({error}); reload the page") from error
+        choices = (await run_in_threadpool(shelf.listing)).offered
+        files = []
+        for role in ("content", "style"):
+            name = str(fields.pop(role, ""))
+            if name not in choices:
+                raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
+            files.append(choices[name].file)
+        rest = {name: fields.pop(name, "") for name in besides}
+        return Asked(read_request(fields).settled(pipeline), *files, rest)
 
     async def about(request: Request) -> Response:
-        made, side = pipeline.manifest, pipeline.manifest.side * pipeline.manifest.pixels
-        choices = list_loras(loras, uploads)
         return JSONResponse(
-            {
-                "pipeline": f"{made.base}, {made.quantize}, {side} x {side} pixels",
-                "method": drawer.method,
-                "largest": LARGEST,
-                "ranges": RANGES,
-                "loras": [_describe(name, choice) for name, choice in choices.items()],
-            }
+            _about(pipeline, await run_in_threadpool(shelf.listing)) | {"method": drawer.method}
         )
+
+    async def thumbnail(request: Request) -> Response:
+        choice = (await run_in_threadpool(shelf.listing)).offered.get(request.path_params["name"])
+        if choice is None:
+            raise HTTPException(404, "there is no such LoRA")
+        image = await run_in_threadpool(thumbnails.get, choice.file, choice.prompt)
+        if image is None:
+            return Response(status_code=202)  # it will be drawn
+        return Response(image, 200 if image else 204, {"Cache-Control": "no-cache"}, "image/webp")
 
     async def upload(request: Request) -> Response:
         file = await keep_upload(request.path_params["name"], request.stream(), uploads, pipeline)
         return JSONResponse({"name": file.stem}, 201)
 
     async def draw(request: Request) -> Response:
-        try:
-            asked = read_request(await request.json())
-        except (ValueError, RecursionError) as error:
-            raise LorararError(f"this is no JSON ({error}); reload the page") from error
-        choices = list_loras(loras, uploads)
-        for name in (asked.content, asked.style):
-            if name not in choices:
-                raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
-        files = choices[asked.content].file, choices[asked.style].file
-        return StreamingResponse(_lines(drawer, asked, *files), media_type="application/x-ndjson")
+        asked = await read_asked(request)
+        return StreamingResponse(_lines(drawer, asked), media_type="application/x-ndjson")
+
+    async def merge(request: Request) -> Response:
+        asked = await read_asked(request, "layout")
+        key = await run_in_threadpool(merged.write, *asked[:3], asked.rest["layout"])
+        return JSONResponse({"url": f"merged/{key}", "name": merged.made[key].name}, 201)
+
+    async def send_merged(request: Request) -> Response:
+        file = merged.made.get(request.path_params["key"])
+        if file is None:
+            raise HTTPException(404, "this file is no longer kept; save it again")
+        return FileResponse(file, filename=file.name, media_type="application/octet-stream")
+
+    async def read_picture(request: Request) -> Response:
+        content = BytesIO(await request.body())
+        listing = await run_in_threadpool(shelf.listing)
+        return JSONResponse(await run_in_threadpool(_fields_of, content, listing, pipeline))
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        idle = asyncio.create_task(thumbnails.draw_when_idle())
         with drawer.thread:
             yield
+            idle.cancel()
 
     app = Starlette(
         routes=[
-            *(Route(path, partial(_send, Path(__file__).with_name(PAGE[path]))) for path in PAGE),
+            *(Route(path, partial(_send, file)) for path, file in PAGE.items()),
             Route("/about", about),
             Route("/loras/{name}", upload, methods=["PUT"]),
+            Route("/thumbnails/{name}", thumbnail),
             Route("/draw", draw, methods=["POST"], max_body_size=LARGEST_REQUEST),
+            Route("/merged", merge, methods=["POST"], max_body_size=LARGEST_REQUEST),
+            Route("/merged/{key}", send_merged),
+            Route("/picture", read_picture, methods=["POST"], max_body_size=LARGEST_PICTURE),
         ],
-        middleware=[Middleware(guard)],
+        middleware=[Middleware(guard, allowed=allowed)],
         exception_handlers={
             LorararError: lambda request, error: _refuse(str(error), 400),
             ClientDisconnect: lambda request, error: _refuse("gone", 400),
@@ -89,7 +148,7 @@ def make_app(pipeline: Pipeline, loras: Path | None, uploads: Path) -> Starlette
         },
         lifespan=lifespan,
     )
-    app.state.drawer = drawer
+    app.state.drawer, app.state.shelf = drawer, shelf
     return app
 
 
@@ -101,15 +160,48 @@ def _refuse(line: str, status: int) -> Response:
     return JSONResponse({"error": line}, status)
 
 
+def _about(pipeline: Pipeline, listing: Listing) -> dict[str, Any]:
+    made, side = pipeline.manifest, pipeline.manifest.side * pipeline.manifest.pixels
+    return {
+        "pipeline": f"{made.base}, {made.quantize}, {side} x {side} pixels",
+        "methods": [*FACTORED, *SCHEDULED],
+        "samplers": [*SAMPLERS],
+        "layouts": LAYOUTS,
+        "side": side,
+        "size_unit": pipeline.size_unit if pipeline.draws_any_size else 0,
+        "largest": LARGEST,
+        "ranges": RANGES,
+        "loras": [_describe(name, choice) for name, choice in listing.offered.items()],
+        "skipped": listing.skipped,
+    }
+
+
 def _describe(name: str, choice: OfferedLora) -> dict[str, Any]:
     about = asdict(choice)
     del about["file"]
     return {"name": name} | about
 
 
-async def _lines(
-    drawer: Drawer, asked: DrawRequest, content: Path, style: Path
-) -> AsyncIterator[str]:
-    async with aclosing(drawer.draw(asked, content, style)) as events:
+def _fields_of(picture: BytesIO, listing: Listing, pipeline: Pipeline) -> dict[str, Any]:
+    """What of the page's form drew a picture, and notes on what is not the same here."""
+    facts = read_png(picture, "this picture")
+    fields, notes = asdict(facts), []
+    for role, lora in (("content", facts.content), ("style", facts.style)):
+        fields |= {role: lora.name, f"{role}_scale": lora.scale}
+        choice = listing.offered.get(lora.name)
+        if choice is None:
+            notes.append(f"there is no LoRA '{lora.name}' here")
+        elif lora_facts(choice.file, lora.scale) != lora:
+            notes.append(f"the LoRA '{lora.name}' here is another file")
+    for name, known in (("method", (*FACTORED, *SCHEDULED)), ("sampler", SAMPLERS)):
+        if fields[name] not in known:
+            notes.append(f"{name} '{fields[name]}' is not on this page")
+    if facts.model_identity != pipeline.manifest.identity:
+        notes.append(f"it was drawn with another model ({facts.model})")
+    return fields | {"notes": notes}
+
+
+async def _lines(drawer: Drawer, asked: Asked) -> AsyncIterator[str]:
+    async with aclosing(drawer.draw(*asked[:3])) as events:
         async for event in events:
             yield json.dumps(event) + "\n"

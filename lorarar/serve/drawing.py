@@ -10,63 +10,25 @@ from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from threading import Event as Flag
-from typing import Any, TypedDict, get_type_hints
+from typing import TypedDict
 
-from PIL import Image
-
+from lorarar.artefacts.picture import save_png
 from lorarar.errors import LorararError
 from lorarar.methods.factored import FactoredName
 from lorarar.runtime.pipeline import Pipeline
-
-RANGES = {  # of a request's numbers; also the page's
-    "content_scale": (0, 2),
-    "style_scale": (0, 2),
-    "steps": (1, 100),
-    "seed": (0, 2**32 - 1),
-}
+from lorarar.runtime.request import DrawRequest
 
 
 class Event(TypedDict, total=False):
-    """One of these, and `of` beside `step`; see `Drawer.draw`."""
+    """`ahead` and `seed`, or one of the others, and `of` beside `step`; see `Drawer.draw`."""
 
     ahead: int
+    seed: int
     merged: float
     step: int
     of: int
     picture: str
     error: str
-
-
-@dataclass(frozen=True)
-class DrawRequest:
-    """What to draw. content, style: names of LoRAs."""
-
-    content: str
-    style: str
-    prompt: str
-    content_scale: float = 1.0
-    style_scale: float = 1.0
-    steps: int = 20
-    seed: int = 0
-
-
-def read_request(given: Any) -> DrawRequest:
-    """Return what JSON asks for.
-
-    Raises LorararError unless each field is there, of its type and in its range.
-    """
-    try:
-        request = DrawRequest(**given)
-    except TypeError as error:
-        raise LorararError(f"this is nothing to draw ({error}); reload the page") from error
-    for name, kind in get_type_hints(DrawRequest).items():
-        value = getattr(request, name)
-        if not isinstance(value, (int, float) if kind is float else kind):
-            raise LorararError(f"{name} cannot be {value!r:.80}; reload the page")
-    for name, (least, most) in RANGES.items():
-        if not least <= getattr(request, name) <= most:
-            raise LorararError(f"{name} must be from {least} to {most}")
-    return request
 
 
 @dataclass
@@ -80,16 +42,23 @@ class Drawer:
 
     @property
     def method(self) -> FactoredName:
-        """How pairs are merged: by the folder's hypernetwork, if it has one."""
+        """How pairs are merged unless asked otherwise: by the folder's hypernetwork, if it has
+        one."""
         return "lorarar" if self.pipeline.manifest.merger else "direct"
+
+    @property
+    def ahead(self) -> int:
+        """How many pictures are drawn before one that is asked for now."""
+        return sum(not job.done() for job in self.jobs)
 
     async def draw(
         self, request: DrawRequest, content: Path, style: Path
     ) -> AsyncGenerator[Event, None]:
-        """Yield events, as they happen: `ahead`, pictures that are drawn before this one;
-        `merged`, in milliseconds; `step`, `of`; `picture`, a PNG's data URL. Or `error`, a line.
+        """Yield events, as they happen: `ahead`, pictures that are drawn before this one, and
+        `seed`; `merged`, in milliseconds; `step`, `of`; `picture`, a PNG's data URL. Or `error`, a
+        line.
 
-        Closing the iterator cancels the picture.
+        request: settled. Closing the iterator cancels the picture.
         """
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[Event | None] = asyncio.Queue()
@@ -102,7 +71,7 @@ class Drawer:
             return cancelled.is_set() or self.stopping.is_set()
 
         self.jobs = [job for job in self.jobs if not job.done()]
-        yield {"ahead": len(self.jobs)}
+        yield {"ahead": self.ahead, "seed": request.seed}
         job = self.thread.submit(
             self._work, request, content, style, send=send, is_cancelled=is_cancelled
         )
@@ -124,18 +93,19 @@ class Drawer:
         send: Callable[[Event], None],
         is_cancelled: Callable[[], bool],
     ) -> None:
-        scales = request.content_scale, request.style_scale
         try:
             started = time.perf_counter()
-            self.pipeline.set_pair(content, style, *scales, method=self.method)
+            request.merge(self.pipeline, content, style)
             send({"merged": (time.perf_counter() - started) * 1e3})
-            drawing = self.pipeline.steps(request.prompt, steps=request.steps, seed=request.seed)
-            for step, latents in enumerate(drawing, 1):
+            facts = request.facts(self.pipeline, content, style)
+            for step, latents in enumerate(request.draw(self.pipeline), 1):
                 send({"step": step, "of": request.steps})
                 if is_cancelled():
                     return
                 if step == request.steps:
-                    send({"picture": _data_url(self.pipeline.decode(latents))})
+                    file = BytesIO()
+                    save_png(self.pipeline.decode(latents), file, facts)
+                    send({"picture": _data_url(file.getvalue())})
         except LorararError as error:
             send({"error": str(error)})
         except Exception as error:
@@ -143,7 +113,5 @@ class Drawer:
             send({"error": f"could not draw ({type(error).__name__}); the terminal says more"})
 
 
-def _data_url(picture: Image.Image) -> str:
-    file = BytesIO()
-    picture.save(file, "PNG")
-    return f"data:image/png;base64,{b64encode(file.getvalue()).decode()}"
+def _data_url(png: bytes) -> str:
+    return f"data:image/png;base64,{b64encode(png).decode()}"

@@ -21,19 +21,20 @@ SUFFIX = ".safetensors"
 
 @dataclass(frozen=True)
 class OfferedLora:
-    """kinds: the lists that show it; prompt: of a content LoRA alone, "a zupra dog"; phrase: what
-    a style LoRA adds, "in ink style"."""
+    """kinds: the lists that show it; prompt: of the LoRA alone, "a zupra dog"; phrase: what a style
+    LoRA adds, "in ink style"; notes: what of it takes no part, a line each."""
 
     file: Path
     kinds: tuple[Role, ...] = ROLES
     prompt: str = ""
     phrase: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def list_loras(folder: Path | None, uploads: Path) -> dict[str, OfferedLora]:
     """Map names to choices; kinds and prompts are the manifest's, for what it names.
 
-    What cannot be used is left out, and told by `left_out`.
+    What has no proper name is left out, and told by `left_out`; files are not looked at.
 
     Raises LorararError if `folder` does not exist.
     """
@@ -120,4 +121,4 @@ async def _write(part: Path, chunks: AsyncIterable[bytes]) -> None:
 
 
 def _check(part: Path, pipeline: Pipeline) -> None:
-    open_lora(part, pipeline.manifest, str(pipeline.folder))
+    open_lora(part, pipeline.manifest, str(pipeline.folder), mapped=True)

@@ -1,93 +1,89 @@
-const KEPT_PICTURES = 24;
-const ROLES = ["content", "style"];
+// What happens when something on the page is clicked, typed or dropped.
 
-const element = (id) => document.getElementById(id);
-const form = element("request");
-const field = form.elements;
-let about = { loras: [], ranges: {} };
-let suggestion = "";
+import {
+  element, field, fill, form, readRequest, ROLES, showChoices, showLoras, showPair, showStrengths,
+} from "./form.js";
+import { keep, show, shownRequest } from "./pictures.js";
+import { ask, draw, lineOf, post } from "./server.js";
+import { markChosen, showStrips } from "./thumbnails.js";
+
+let about = null;
 let drawing = null; // what aborts the picture being drawn
 
 const say = (line) => { element("status").textContent = line; };
 const complain = (line) => { element("error").textContent = line; };
-const complainOf = (error) => complain( // what fetch throws when the connection fails
-  error instanceof TypeError ? "No answer: is lorarar serve running?" : error.message);
 
-async function ask(path, options) {
-  const response = await fetch(path, options);
-  if (response.ok) return response;
-  throw new Error((await response.json()).error);
+// Do something that may fail; says so in one line.
+async function attempt(action) {
+  complain("");
+  try {
+    await action();
+  } catch (error) {
+    say("");
+    complain(lineOf(error));
+  }
 }
 
-async function showLoras() {
+async function list() {
+  const first = about === null;
   about = await (await ask("about")).json();
-  element("pipeline").textContent = about.pipeline;
-  for (const [name, [least, most]] of Object.entries(about.ranges))
-    Object.assign(field[name], { min: least, max: most });
-  for (const role of ROLES) {
-    const before = field[role].value;
-    const names = about.loras.filter((lora) => lora.kinds.includes(role)).map((lora) => lora.name);
-    field[role].replaceChildren(...names.map((name) => new Option(name)));
-    if (names.includes(before)) field[role].value = before;
-  }
-  suggestPrompt();
+  if (first) showChoices(about);
+  element("compare").disabled = about.method !== "lorarar";
+  showLoras(about.loras);
+  showStrips(choose);
+  showSkipped(Object.entries(about.skipped));
 }
 
-function suggestPrompt() {
-  const [content, style] = ROLES.map((role) =>
-    about.loras.find((lora) => lora.name === field[role].value));
-  const untouched = field.prompt.value === suggestion;
-  suggestion = [content?.prompt, style?.phrase].filter(Boolean).join(" ");
-  if (untouched) field.prompt.value = suggestion;
+function showSkipped(skipped) {
+  const box = element("skipped");
+  box.hidden = skipped.length === 0;
+  box.querySelector("summary").textContent = `${skipped.length} files cannot be used here`;
+  box.querySelector("ul").replaceChildren(...skipped.map(([name, reason]) => {
+    const item = document.createElement("li");
+    item.textContent = `${name}: ${reason}`;
+    return item;
+  }));
 }
 
-function showStrengths() {
-  for (const role of ROLES) {
-    const slider = field[`${role}_scale`];
-    slider.parentElement.querySelector(".value").textContent = Number(slider.value).toFixed(2);
-  }
+function choose(role, name) {
+  field[role].value = name;
+  showPair();
+  markChosen();
 }
 
 async function addLoras(files, role) {
-  complain("");
-  try {
-    for (const file of files) {
-      if (file.size > about.largest)
-        throw new Error(`${file.name}: is over ${about.largest / 1e9} GB; use --loras instead`);
-      say(`Checking ${file.name}`);
-      const path = `loras/${encodeURIComponent(file.name)}`;
-      const { name } = await (await ask(path, { method: "PUT", body: file })).json();
-      await showLoras();
-      field[role].value = name;
-      suggestPrompt();
-      say(`Added ${name}`);
-    }
-  } catch (error) {
-    say("");
-    complainOf(error);
+  for (const file of files) {
+    if (file.size > about.largest)
+      throw new Error(`${file.name}: is over ${about.largest / 1e9} GB; use --loras instead`);
+    say(`Checking ${file.name}`);
+    const path = `loras/${encodeURIComponent(file.name)}`;
+    const { name } = await (await ask(path, { method: "PUT", body: file })).json();
+    await list();
+    choose(role, name);
+    say(`Added ${name}`);
   }
 }
 
-function readRequest() {
-  const request = Object.fromEntries(new FormData(form));
-  for (const name of Object.keys(about.ranges)) request[name] = Number(request[name]);
-  return request;
+async function readPicture(file) {
+  const fields = await (await ask("picture", { method: "POST", body: file })).json();
+  fill(fields);
+  markChosen();
+  say(`Filled in what drew ${file.name}`);
+  complain(fields.notes.join("; "));
 }
 
-async function* eventsOf(response) {
-  let rest = "";
-  for (const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();;) {
-    const { value, done } = await reader.read();
-    if (done) return;
-    const lines = (rest + value).split("\n");
-    rest = lines.pop();
-    yield* lines.map((line) => JSON.parse(line));
-  }
+// Files dropped on the page, or on a card.
+function take(files, role) {
+  const pictures = files.filter((file) => !file.name.endsWith(".safetensors"));
+  if (pictures.length) return readPicture(pictures[0]);
+  if (role) return addLoras(files, role);
+  throw new Error("Drop LoRAs on Content or on Style, and pictures anywhere");
 }
 
-async function draw() {
-  const request = readRequest();
+// Draw one request after another, with the first one's seed, and show them beside each other.
+async function drawAll(requests) {
   const started = performance.now();
+  const drawn = [];
   drawing = new AbortController();
   say("");
   complain("");
@@ -95,91 +91,94 @@ async function draw() {
   element("progress").value = 0;
   showBusy(true);
   try {
-    const response = await ask("draw", {
-      method: "POST", body: JSON.stringify(request), signal: drawing.signal,
-    });
-    for await (const event of eventsOf(response)) {
-      if (event.error) throw new Error(event.error);
-      if ("ahead" in event)
-        say(event.ahead ? "Waiting for the picture before this one" : "Merging");
-      if ("merged" in event) showMerge(event.merged);
-      if (event.step) showStep(event);
-      if (event.picture) {
-        say(`Drawn in ${((performance.now() - started) / 1e3).toFixed(1)} s`);
-        show(event.picture, request);
-        keep(event.picture, request);
-        return;
-      }
+    for (const request of requests) {
+      const seed = drawn[0]?.request.seed ?? request.seed;
+      drawn.push(await draw({ ...request, seed }, drawing.signal, showEvent));
     }
-    throw new TypeError("ended early");
+    const seconds = ((performance.now() - started) / 1e3).toFixed(1);
+    say(`Drawn in ${seconds} s, seed ${drawn[0].request.seed}`);
+    show(drawn);
+    keep(drawn, goBack);
+    element("stage").scrollIntoView({ block: "nearest" });
   } catch (error) {
     element("progress").value = 0;
     say(error.name === "AbortError" ? "Cancelled" : "");
-    if (error.name !== "AbortError") complainOf(error);
+    if (error.name !== "AbortError") complain(lineOf(error));
   } finally {
+    element("step").textContent = "";
     showBusy(false);
   }
 }
 
+function showEvent({ ahead, merged, step, of }) {
+  if (ahead !== undefined) say(ahead ? "Waiting for the picture before this one" : "Merging");
+  if (merged !== undefined) {
+    const time = merged < 0.1 ? "under 0.1" : merged.toFixed(1);
+    const method = about.method === "lorarar" ? "" : `, ${about.method}: no hypernetwork`;
+    element("merged").textContent = `Merged in ${time} ms${method}`;
+    say("Drawing");
+  }
+  if (step) {
+    Object.assign(element("progress"), { value: step, max: of });
+    element("step").textContent = `Step ${step} of ${of}`;
+  }
+}
+
 function showBusy(busy) {
-  element("draw").disabled = busy;
+  for (const id of ["draw", "compare"]) element(id).hidden = busy;
   element("cancel").hidden = !busy;
 }
 
-function showMerge(milliseconds) {
-  const time = milliseconds < 0.1 ? "under 0.1" : milliseconds.toFixed(1);
-  const method = about.method === "lorarar" ? "" : `, ${about.method}: no hypernetwork`;
-  element("merged").textContent = `Merged in ${time} ms${method}`;
+function goBack(drawn) {
+  fill(drawn[0].request);
+  markChosen();
+  show(drawn);
 }
 
-function showStep({ step, of }) {
-  Object.assign(element("progress"), { value: step, max: of });
-  say(`Step ${step} of ${of}`);
+async function saveLora() {
+  say("Merging for a file");
+  const asked = { ...shownRequest(), layout: element("layout").value };
+  const { url, name } = await (await post("merged", asked)).json();
+  Object.assign(document.createElement("a"), { href: url, download: name }).click();
+  say(`Saved ${name}`);
 }
 
-function show(picture, request) {
-  Object.assign(element("picture"), { src: picture, alt: request.prompt, hidden: false });
-  element("empty").hidden = true;
-}
-
-function keep(picture, request) {
-  const button = document.createElement("button");
-  const thumbnail = Object.assign(new Image(), { src: picture, alt: request.prompt });
-  Object.assign(button, { title: `${request.content} + ${request.style}: ${request.prompt}` });
-  button.append(thumbnail);
-  button.addEventListener("click", () => {
-    for (const [name, value] of Object.entries(request)) field[name].value = value;
-    showStrengths();
-    show(picture, request);
-  });
-  const item = document.createElement("li");
-  item.append(button);
-  element("history").prepend(item);
-  element("history").children[KEPT_PICTURES]?.remove();
-}
-
-form.addEventListener("submit", (event) => { event.preventDefault(); draw(); });
+form.addEventListener("submit", (event) => { event.preventDefault(); drawAll([readRequest()]); });
 form.addEventListener("input", showStrengths);
 field.prompt.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
-  element("draw").click();
+  if (!element("draw").hidden) form.requestSubmit();
+});
+element("compare").addEventListener("click", () => {
+  if (form.reportValidity())
+    drawAll(["lorarar", "direct"].map((method) => ({ ...readRequest(), method })));
 });
 element("cancel").addEventListener("click", () => drawing.abort());
+element("save-lora").addEventListener("click", () => attempt(saveLora));
+element("read").addEventListener("change", ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same file can be chosen again
+  if (file) attempt(() => readPicture(file));
+});
 for (const role of ROLES) {
   const card = form.querySelector(`[data-role=${role}]`);
   const input = card.querySelector("[type=file]");
-  field[role].addEventListener("change", suggestPrompt);
+  field[role].addEventListener("change", () => { showPair(); markChosen(); });
   input.addEventListener("change", () => {
-    addLoras([...input.files], role);
-    input.value = ""; // so that the same file can be chosen again
+    const files = [...input.files];
+    input.value = "";
+    attempt(() => addLoras(files, role));
   });
   for (const kind of ["dragover", "dragleave", "drop"])
     card.addEventListener(kind, () => card.classList.toggle("over", kind === "dragover"));
-  card.addEventListener("drop", (event) => addLoras([...event.dataTransfer.files], role));
 }
-for (const kind of ["dragover", "drop"]) // a file dropped beside the cards must not be opened
-  addEventListener(kind, (event) => event.preventDefault());
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  const role = event.target.closest?.("[data-role]")?.dataset.role;
+  attempt(() => take([...event.dataTransfer.files], role));
+});
 
 showStrengths();
-showLoras().catch(complainOf);
+attempt(list);

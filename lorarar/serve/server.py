@@ -2,11 +2,10 @@
 
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from ipaddress import ip_address
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 
 import uvicorn
@@ -15,7 +14,7 @@ from starlette.applications import Starlette
 from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.serve.app import make_app
-from lorarar.serve.loras import left_out
+from lorarar.unfinished import temporary_folder
 
 
 class Server(uvicorn.Server):
@@ -39,21 +38,24 @@ def serve(
     host: str,
     port: int,
     say: Callable[[str], object],
+    allowed: Collection[str] = (),
 ) -> None:
-    """Serve the page until Ctrl-C; port 0: any that is free. say: takes lines: what is left
-    out, and the address.
+    """Serve the page until Ctrl-C; port 0: any that is free. say: takes lines: the LoRAs, and the
+    address; allowed: names of the server's own, see `lorarar.serve.guard`.
 
     Raises LorararError if the address is taken or `loras` is no folder of LoRAs.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # else it would leave the uploads
-    with TemporaryDirectory(prefix="lorarar-") as uploads, suppress(KeyboardInterrupt):
-        app = make_app(pipeline, loras, Path(uploads))
-        for note in left_out(loras) if loras else ():
-            say(f"note: {note}")
+    with temporary_folder("lorarar-uploads-") as uploads, suppress(KeyboardInterrupt):
+        app = make_app(pipeline, loras, uploads, allowed)
+        say(app.state.shelf.describe())
         with _listen(host, port) as listening:
             address = f"[{host}]" if ":" in host else host
             say(f"http://{address}:{listening.getsockname()[1]}: open it in a browser; Ctrl-C ends")
-            Server(app).run([listening])
+            server = Server(app)
+            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+                signal.signal(signal.SIGHUP, server.handle_exit)
+            server.run([listening])
 
 
 def is_loopback(host: str) -> bool:

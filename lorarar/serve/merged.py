@@ -1,0 +1,72 @@
+"""The pair that draws as a LoRA file, in any layout."""
+
+import zipfile
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from pathlib import Path
+from secrets import token_urlsafe
+
+from lorarar.errors import LorararError
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.runtime.request import DrawRequest, lora_facts
+from lorarar.save import LAYOUTS, Layout, save_lora
+
+MOST_KEPT = 4  # files that were merged, to be had again
+
+
+@dataclass
+class MergedFiles:
+    """Files in a folder of the server's, those merged last. made: by the key of their address."""
+
+    pipeline: Pipeline
+    folder: Path
+    made: OrderedDict[str, Path] = field(default_factory=OrderedDict)
+
+    def write(self, request: DrawRequest, content: Path, style: Path, layout: Layout) -> str:
+        """Merge two LoRAs as `request` draws with them, and return the key of the file.
+
+        layout: of `lorarar.save`; PEFT's folder becomes a ZIP archive.
+
+        Raises LorararError as `Pipeline.merge` and `save_lora` do.
+        """
+        if layout not in LAYOUTS:
+            raise LorararError(f"layout '{layout:.80}' is unknown; use one of {', '.join(LAYOUTS)}")
+        scales = request.content_scale, request.style_scale
+        merged = self.pipeline.merge(content, style, *scales, method=request.method)
+        facts = {"content": lora_facts(content, scales[0]), "style": lora_facts(style, scales[1])}
+        merged.metadata = {
+            "lorarar.method": request.method,
+            "modelspec.merged_from": f"{content.name}, {style.name}",
+        }
+        for role, lora in facts.items():
+            merged.metadata |= {
+                f"lorarar.{role}": lora.name,
+                f"lorarar.{role}.sha256": lora.sha256,
+                f"lorarar.{role}_scale": str(lora.scale),
+            }
+        key = token_urlsafe(16)
+        place = self.folder / key
+        place.mkdir(parents=True)
+        name = f"{content.stem[:80]}-{style.stem[:80]}-{request.method}"
+        if layout == "peft":
+            save_lora(merged, place / name, layout)
+            file = _zipped(place / name)
+        else:
+            file = place / f"{name}.safetensors"
+            save_lora(merged, file, layout)
+        self.made[key] = file
+        while len(self.made) > MOST_KEPT:
+            _, oldest = self.made.popitem(last=False)
+            oldest.unlink()
+        return key
+
+
+def _zipped(folder: Path) -> Path:
+    """Put a folder into an archive beside it, uncompressed, as weights hardly shrink."""
+    archive = folder.with_name(f"{folder.name}.zip")
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                file.write(path, path.relative_to(folder.parent))
+                path.unlink()
+    return archive

@@ -1,0 +1,86 @@
+"""What the page offers: the LoRAs that fit the pipeline, and why others are left out."""
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Lock
+from typing import NamedTuple
+
+from lorarar.errors import LorararError
+from lorarar.runtime.cache import FileVersion, file_version
+from lorarar.runtime.pipeline import Pipeline
+from lorarar.serve.loras import OfferedLora, left_out, list_loras
+
+MOST_NAMED = 3  # in a line
+
+
+class Looked(NamedTuple):
+    """What a look at a file's header showed. notes: what takes no part; trouble: why the file
+    cannot be used, "" if it can."""
+
+    notes: tuple[str, ...] = ()
+    trouble: str = ""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """LoRAs by name, and what keeps the other files from being offered, by theirs."""
+
+    offered: dict[str, OfferedLora]
+    skipped: dict[str, str]
+
+
+@dataclass
+class Shelf:
+    """A folder of LoRAs, if there is one, and those that were dropped on the page.
+
+    looked: what is known of each file as it is now; one is looked at again when it changed.
+    """
+
+    pipeline: Pipeline
+    folder: Path | None
+    uploads: Path
+    looked: dict[FileVersion, Looked] = field(default_factory=dict)
+    lock: Lock = field(default_factory=Lock)
+
+    def listing(self) -> Listing:
+        """Look at files that are new or changed, 20 ms for one of SDXL's, and list them all.
+
+        Raises LorararError if there is no such folder.
+        """
+        offered: dict[str, OfferedLora] = {}
+        skipped: dict[str, str] = {}
+        with self.lock:
+            known, self.looked = self.looked, {}
+            for name, choice in list_loras(self.folder, self.uploads).items():
+                try:
+                    version = file_version(choice.file)
+                    self.looked[version] = known.get(version) or self._look(choice.file)
+                except LorararError as error:
+                    skipped[choice.file.name] = str(error)
+                    continue
+                notes, trouble = self.looked[version]
+                if trouble:
+                    skipped[choice.file.name] = trouble
+                else:
+                    offered[name] = replace(choice, notes=notes)
+        return Listing(offered, skipped)
+
+    def describe(self) -> str:
+        """Say in a line how many LoRAs are offered, and what is skipped or takes no part."""
+        listing = self.listing()
+        partly = sum(bool(choice.notes) for choice in listing.offered.values())
+        said = f"{len(listing.offered)} LoRAs offered"
+        if partly:
+            said += f", {partly} of them without all of their layers (the page says which)"
+        said += f", {len(listing.skipped)} skipped"
+        reasons = [f"{name} ({trouble})" for name, trouble in listing.skipped.items()]
+        reasons[MOST_NAMED:] = ["..."] if len(reasons) > MOST_NAMED else []
+        if reasons:
+            said += f": {'; '.join(reasons)}"
+        return "; ".join([said, *(left_out(self.folder) if self.folder else ())])
+
+    def _look(self, file: Path) -> Looked:
+        try:
+            return Looked(notes=tuple(self.pipeline.check_lora(file)))
+        except LorararError as error:
+            return Looked(trouble=str(error).removeprefix(f"{file}: "))
