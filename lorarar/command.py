@@ -1,9 +1,11 @@
 """How every command of this project is run: bad input ends in one line."""
 
+import signal
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
@@ -23,9 +25,13 @@ LESS_MEMORY = (
 def run_app(app: typer.Typer) -> None:
     """Run a command; bad input or a full GPU ends in one line on stderr and exit code 1.
 
-    Characters that the terminal's encoding lacks are printed as escapes.
+    SIGTERM and SIGHUP end it as Ctrl-C does: what is half written is removed. Characters that the
+    terminal's encoding lacks are printed as escapes.
     """
     silence_libraries()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, _exit)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -38,6 +44,11 @@ def run_app(app: typer.Typer) -> None:
         if not torch or not isinstance(error, torch.OutOfMemoryError):
             raise
         _stop(f"{str(error).splitlines()[0]}; {LESS_MEMORY}")
+
+
+def _exit(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # who asks again need not wait
+    sys.exit(128 + number)
 
 
 def _stop(message: str) -> NoReturn:

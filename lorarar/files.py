@@ -8,9 +8,7 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import shutil
-import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +22,7 @@ from numpy.typing import DTypeLike
 from safetensors import SafetensorError, safe_open
 
 from lorarar.errors import LorararError
+from lorarar.unfinished import sweep_beside, unfinished_file, unfinished_folder
 
 DTYPES: dict[str, np.dtype] = {
     "F64": np.dtype(np.float64),
@@ -221,23 +220,21 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], force: boo
 
     Raises LorararError if `path` exists and may not be replaced, or if it cannot be written.
     """
-    refuse_existing(path, force)
     target = Path(os.path.realpath(path))
+    sweep_beside(target)
+    refuse_existing(path, force)
     if target.is_dir():
         raise LorararError(f"{path}: is a folder; name a file")
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
     try:
-        with part.open("xb") as file:
+        with unfinished_file(target) as (part, file):
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        if target.exists():
-            shutil.copymode(target, part)
-        part.replace(target)
+            if target.exists():
+                shutil.copymode(target, part)
+            part.replace(target)
     except OSError as error:
         raise LorararError(f"{path}: cannot be written ({error}); choose another place") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_folder_atomically(path: Path, write: Callable[[Path], object], force: bool) -> None:
@@ -247,23 +244,20 @@ def write_folder_atomically(path: Path, write: Callable[[Path], object], force: 
 
     Raises LorararError if `path` exists and may not be replaced, or if it cannot be written.
     """
-    refuse_existing(path, force)
     target = Path(os.path.realpath(path))
+    sweep_beside(target)
+    refuse_existing(path, force)
     if target.is_file():
         raise LorararError(f"{path}: is a file; name a folder")
-    part = None
     try:
-        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-        (part / "new").mkdir()
-        write(part / "new")
-        if target.exists():
-            target.replace(part / "old")
-        (part / "new").replace(target)
+        with unfinished_folder(target) as part:
+            (part / "new").mkdir()
+            write(part / "new")
+            if target.exists():
+                target.replace(part / "old")
+            (part / "new").replace(target)
     except OSError as error:
         raise LorararError(f"{path}: cannot be written ({error}); choose another place") from error
-    finally:
-        if part is not None:
-            shutil.rmtree(part, ignore_errors=True)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
