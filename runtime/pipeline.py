@@ -31,8 +31,9 @@ from lorarar.runtime.conditioning import (
     zeros_like,
 )
 from lorarar.runtime.merger import Merger
+from lorarar.runtime.noise_schedule import NoiseSchedule
 from lorarar.runtime.parts import OpenPart, open_parts, run_part
-from lorarar.runtime.samplers import SAMPLERS, NoiseSchedule, Sampler
+from lorarar.runtime.samplers import Sampler, find_sampler
 from lorarar.runtime.slots import Factors, check_lora, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
@@ -47,7 +48,7 @@ class DrawingKeywords(TypedDict, total=False):
     guidance: float
     seed: int
     size: tuple[int, int] | None
-    sampler: Sampler
+    sampler: Sampler | None
 
 
 @dataclass
@@ -236,7 +237,7 @@ class Pipeline:
         guidance: float = 5.0,
         seed: int = 0,
         size: tuple[int, int] | None = None,
-        sampler: Sampler = "euler",
+        sampler: Sampler | None = None,
     ) -> Iterator[np.ndarray]:
         """Return an iterator that draws one picture: its latents after each step, for `decode`.
 
@@ -245,7 +246,9 @@ class Pipeline:
 
         negative_prompt: None means zeros where the model was trained so, "" the empty prompt.
         guidance: 1 or less for none. seed: gives the same noise on every engine. size: (width,
-        height) in pixels. Latents are (1, channels, height, width) float32.
+        height) in pixels. sampler: None means that of the class in the model's
+        scheduler_config.json, if it is one of `lorarar.runtime.samplers`. Latents are (1, channels,
+        height, width) float32.
 
         Raises LorararError for sizes, samplers, guidance and seeds that cannot be, and in the first
         step for steps.
@@ -259,9 +262,7 @@ class Pipeline:
         >>> pipeline.decode(latents).size
         (64, 64)
         """
-        if sampler not in SAMPLERS:
-            known = ", ".join(SAMPLERS)
-            raise LorararError(f"sampler '{sampler}' is unknown; use one of {known}")
+        take_steps = find_sampler(sampler, self.schedule)
         if not isfinite(guidance):
             raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
         if seed < 0:
@@ -291,7 +292,7 @@ class Pipeline:
                 outputs.append(self._run("unet", each, now)["out_sample"])
             return guided(np.concatenate(outputs), guidance)
 
-        return SAMPLERS[sampler](model, noise, self.schedule, steps, draw_noise=draw_noise)
+        return take_steps(model, noise, self.schedule, steps, draw_noise=draw_noise)
 
     def decode(self, latents: np.ndarray) -> Image.Image:
         """Return the picture of latents, (1, channels, height, width) float32.

@@ -12,14 +12,10 @@ from typing import Any, get_args
 import numpy as np
 
 from lorarar import LorararError
+from lorarar.artefacts.scheduler import PredictionType, Sampler, Spacing
 from lorarar.embedded import EMBEDDED
-from lorarar.runtime.samplers import (
-    SAMPLERS,
-    NoiseSchedule,
-    PredictionType,
-    Sampler,
-    Spacing,
-)
+from lorarar.runtime.noise_schedule import NoiseSchedule
+from lorarar.runtime.samplers import SAMPLERS
 from lorarar.runtime.tokenizer import load_tokenizer
 
 from . import vectors_manifests, vectors_merges
