@@ -201,11 +201,12 @@ def test_a_merge_of_another_kind_is_not_held_against_the_plain_sum():
     assert row["plain_db"] == pytest.approx(48.1, abs=0.1) and row["pair_db"] is None
 
 
-@pytest.mark.parametrize(("lazily", "swap"), [(False, 5), (True, 25)])
-def test_a_lazy_peers_swap_is_what_its_next_first_step_takes_longer(
-    lazily, swap, tmp_path, monkeypatch
-):
-    """Putting in takes 5 ms, a step 100; the first step with another pair 20 more."""
+@pytest.mark.parametrize(
+    ("reads", "swap"), [("at once", 5), ("while drawing", 25), ("each time", 30)]
+)
+def test_a_swap_is_what_the_pair_costs_whenever_it_is_read(reads, swap, tmp_path, monkeypatch):
+    """Putting in takes 5 ms, a step 100; the first step with another pair 20 more, and where
+    pairs are read for each picture, that takes 30 each time."""
     measuring = script("measuring")
     now, current, drawn_with = 0.0, None, None
     monkeypatch.setattr(measuring.time, "perf_counter", lambda: now)
@@ -216,7 +217,11 @@ def test_a_lazy_peers_swap_is_what_its_next_first_step_takes_longer(
 
     def draw(steps, side, mark):
         nonlocal now, drawn_with
-        now, drawn_with = now + (0.02 if current != drawn_with else 0), current
+        if reads == "each time":
+            now += 0.03 if current else 0
+        elif current != drawn_with:
+            now += 0.02
+        drawn_with = current
         for _ in range(steps):
             now += 0.1
             mark()
@@ -227,7 +232,7 @@ def test_a_lazy_peers_swap_is_what_its_next_first_step_takes_longer(
         model="", kind="", pairs=[["a", "b"], ["c", "d"]], prompt="", side=64, steps=4,
         guidance=5, seed=0, noise="", sigmas=[], threads=1, result=str(result),
     )  # fmt: skip
-    measuring.measure(task, draw, put, {"peer": "1.0"}, lazily=lazily, load_ms=7)
+    measuring.measure(task, draw, put, {"peer": "1.0"}, reads=reads, load_ms=7)
     said = json.loads(result.read_text())
     assert said["figures"] == pytest.approx(
         {"load_ms": 7, "step_plain_ms": 100, "step_pair_ms": 100, "swap_ms": swap}

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +20,9 @@ Pair = list[str]  # two LoRA files
 Mark = Callable[[], None]
 Draw = Callable[[int, int, Mark], np.ndarray]  # steps, side, after each -> (side, side, 3) uint8
 Put = Callable[[Pair | None], None]
+# When a pair's files are read: as they are put in, while the next picture is drawn, or for every
+# picture anew.
+Reads = Literal["at once", "while drawing", "each time"]
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ class Clock:
 
 
 def measure(
-    task: Task, draw: Draw, put: Put, versions: dict[str, str], *, lazily: bool, load_ms: float
+    task: Task, draw: Draw, put: Put, versions: dict[str, str], *, reads: Reads, load_ms: float
 ) -> None:
     """Draw without and with the first pair, swap a few times, and write the result.
 
-    lazily: the peer puts a pair in while it draws; then what the first step takes longer than
-    with the pair before counts as the swap's.
+    Where pairs are read "while drawing", a swap is what the first step takes longer than with the
+    pair before; "each time", what comes before the first step, above what does without a pair.
     """
     figures: dict[str, float] = {"load_ms": load_ms}
     for name, pair in (("plain", None), ("pair", task.pairs[0])):
@@ -86,18 +90,32 @@ def measure(
         figures[f"step_{name}_ms"] = clock.step()
         np.save(Path(task.result).with_suffix(f".{name}.npy"), picture)
     draw(1, SMALL, lambda: None)
-    swaps = [_swap(task, draw, put, lazily, number) for number in range(1, SWAPS + 1)]
+    swaps = [_swap(task, draw, put, reads, number) for number in range(1, SWAPS + 1)]
     figures["swap_ms"] = median(swaps)
     Path(task.result).write_text(json.dumps({"figures": figures, "versions": versions}))
 
 
-def _swap(task: Task, draw: Draw, put: Put, lazily: bool, number: int) -> float:
+def _swap(task: Task, draw: Draw, put: Put, reads: Reads, number: int) -> float:
+    pair = task.pairs[number % 2]
+    if reads == "each time":
+        before = []
+        for given in (None, pair):
+            put(given)
+            before.append(_before_steps(task, draw))
+        return before[1] - before[0]
     clock = Clock()
-    put(task.pairs[number % 2])
-    if not lazily:
+    put(pair)
+    if reads == "at once":
         clock.mark()
         return clock.first()
     draw(1, SMALL, clock.mark)
     again = Clock()
     draw(1, SMALL, again.mark)
     return clock.first() - again.first()
+
+
+def _before_steps(task: Task, draw: Draw) -> float:
+    """What a small picture takes before its first step."""
+    clock = Clock()
+    draw(task.steps, SMALL, clock.mark)
+    return clock.first() - clock.step()

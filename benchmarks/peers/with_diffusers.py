@@ -65,7 +65,7 @@ def main() -> None:
 
     names = ("torch", "diffusers", "peft", *(["torchao"] if "int8" in ways else []))
     versions = {name: version(name) for name in names}
-    measure(task, draw, put, versions, lazily=False, load_ms=load_ms)
+    measure(task, draw, put, versions, reads="at once", load_ms=load_ms)
 
 
 def load(pipeline: StableDiffusionXLPipeline, pair: Pair, **options: bool) -> None:

@@ -68,7 +68,7 @@ def main() -> None:
         return np.array(drawn.data[0])
 
     versions = {name: version(name) for name in ("openvino", "openvino-genai", "optimum-intel")}
-    measure(task, draw, put, versions, lazily=True, load_ms=load_ms)
+    measure(task, draw, put, versions, reads="while drawing", load_ms=load_ms)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,14 @@ def main() -> None:
 
     versions = {name: version(name) for name in ("lorarar", engine)}
     # OpenVINO is handed the factors when the next step begins.
-    measure(task, draw, put, versions, lazily=in_openvino, load_ms=load_ms)
+    measure(
+        task,
+        draw,
+        put,
+        versions,
+        reads="while drawing" if in_openvino else "at once",
+        load_ms=load_ms,
+    )
 
 
 if __name__ == "__main__":
