@@ -5,6 +5,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
@@ -19,11 +20,23 @@ IDEOGRAPH = re.compile(
 LONGEST = 4096  # transformers writes 1e30 for a length that nobody set
 
 
+# What a tokenizer_config.json may say; other values give other ids.
+KNOWN: dict[str, tuple[object, ...]] = {
+    "padding_side": ("right",),
+    "truncation_side": ("right",),
+    "split_special_tokens": (False,),
+    "add_prefix_space": (False,),
+    "do_lower_case": (True,),
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class ClipTokenizer:
-    """begin, end and pad are token ids; length: of what every text becomes."""
+    """begin, end and pad are token ids; added: those of words that training added, whole as they
+    are written; length: of what every text becomes."""
 
     words: Tokenizer
+    added: dict[str, int]
     begin: int
     end: int
     pad: int
@@ -35,18 +48,42 @@ class ClipTokenizer:
         As transformers' CLIPTokenizer without ftfy: special tokens in the text count as such, so
         with pad "!" every "!" has the id of padding.
         """
-        ids = self.words.encode(_clean(text), add_special_tokens=False).ids[: self.length - 2]
-        ids = [self.begin, *ids, self.end]
-        return np.array([ids + [self.pad] * (self.length - len(ids))], np.int64)
+        return self.chunks(text)[:1]
+
+    def chunks(self, text: str) -> np.ndarray:
+        """All ids of a text, (n, length) int64: each row as a text of its own, at least one."""
+        room = self.length - 2
+        ids = self._ids(text)
+        parts = [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
+        rows = [[self.begin, *part, self.end] for part in parts]
+        return np.array([row + [self.pad] * (self.length - len(row)) for row in rows], np.int64)
+
+    def cut(self, text: str) -> int:
+        """How many of a text's last tokens a call leaves out."""
+        return max(0, len(self._ids(text)) - (self.length - 2))
+
+    def _ids(self, text: str) -> list[int]:
+        """Of a whole text, without begin and end."""
+        if not self.added:
+            return self._plain(text)
+        longest_first = sorted(self.added, key=len, reverse=True)
+        pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
+        ids: list[int] = []
+        for piece in pieces:
+            ids += [self.added[piece]] if piece in self.added else self._plain(piece)
+        return ids
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self.words.encode(_clean(text), add_special_tokens=False).ids)
 
 
 def load_tokenizer(folder: Path) -> ClipTokenizer:
     """Read vocab.json, merges.txt and tokenizer_config.json of a pipeline's tokenizer.
 
-    Special tokens are those of the configuration, or of special_tokens_map.json where the
-    configuration has no "added_tokens_decoder".
+    Special tokens are those of the configuration; where it has no "added_tokens_decoder", those of
+    special_tokens_map.json, and added tokens those of added_tokens.json.
 
-    Raises LorararError if one of these is missing or damaged.
+    Raises LorararError if one of these is missing, damaged or not supported.
 
     >>> tokenizer = load_tokenizer(exported / "tokenizer")
     >>> tokenizer("a cup").shape
@@ -54,11 +91,17 @@ def load_tokenizer(folder: Path) -> ClipTokenizer:
     """
     try:
         config = json.loads((folder / "tokenizer_config.json").read_bytes())
-        if "added_tokens_decoder" not in config:  # from transformers before 4.34
-            config |= json.loads((folder / "special_tokens_map.json").read_bytes())
-        begin, end, unknown, pad = (
+        added = _added_tokens(folder, config)
+        odd = [
+            f"{name} {config[name]}"
+            for name, values in KNOWN.items()
+            if config.get(name) not in (None, *values)
+        ]
+        if odd:
+            raise ValueError(f"{', '.join(odd)} is not supported")
+        begin, end, unknown, pad = special = [
             _text(config[f"{name}_token"]) for name in ("bos", "eos", "unk", "pad")
-        )
+        ]
         files = str(folder / "vocab.json"), str(folder / "merges.txt")
         words = Tokenizer(
             models.BPE.from_file(*files, end_of_word_suffix="</w>", unk_token=unknown)
@@ -75,12 +118,31 @@ def load_tokenizer(folder: Path) -> ClipTokenizer:
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        words.add_special_tokens([begin, end, unknown, pad])
+        words.add_special_tokens(special)
         return ClipTokenizer(
-            words=words, begin=ids[begin], end=ids[end], pad=ids[pad], length=length
+            words=words,
+            added={token: added[token] for token in added.keys() - special},
+            begin=ids[begin],
+            end=ids[end],
+            pad=ids[pad],
+            length=length,
         )
     except Exception as error:  # those of tokenizers derive from Exception alone
         raise LorararError(f"{folder}: no usable tokenizer ({error}); export it again") from error
+
+
+def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[str, int]:
+    """Added tokens with their ids; special tokens of old files are put into the configuration."""
+    if "added_tokens_decoder" in config:
+        decoder = config["added_tokens_decoder"]
+        single = [token["content"] for token in decoder.values() if token.get("single_word")]
+        if single:
+            raise ValueError(f"single_word of {', '.join(single)} is not supported")
+        return {token["content"]: int(number) for number, token in decoder.items()}
+    # from transformers before 4.34
+    config |= json.loads((folder / "special_tokens_map.json").read_bytes())
+    path = folder / "added_tokens.json"
+    return dict(json.loads(path.read_bytes())) if path.exists() else {}
 
 
 def _clean(text: str) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from lorarar.artefacts.configurations import Use
 from lorarar.diffusion.checkpoint import LOADED, open_checkpoint
+from lorarar.diffusion.clip_tokenizers import open_tokenizers
 from lorarar.diffusion.latents import decode
 from lorarar.diffusion.weights import weight_variant
 from lorarar.embedded import BASE
@@ -47,6 +48,7 @@ def load_pipeline(
                 use_safetensors=True,
                 variant=weight_variant(source, [*LOADED]),
                 add_watermarker=False,
+                **open_tokenizers(source),
             )
     except (OSError, ValueError, RuntimeError, TypeError, SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
