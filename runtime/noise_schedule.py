@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lorarar.artefacts.scheduler import Config, Sampler, find_class, resolve
+from lorarar.artefacts.scheduler import Config, Sampler, find_class, karras, resolve
 from lorarar.errors import LorararError
 
 RunUnet = Callable[[np.ndarray, float], np.ndarray]  # scaled latents, timestep -> model output
@@ -125,12 +125,6 @@ class NoiseSchedule:
             return x - np.float32(sigma) * output
         part = np.float32(-sigma * data if is_velocity else sigma * data) / scale
         return np.float32(data**2) / scale**2 * x + part * output
-
-
-def karras(high: float, low: float, steps: int, rho: float) -> np.ndarray:
-    """Return noise levels from high to low, (steps,) (Karras et al. 2206.00364, equation 5)."""
-    ends = high ** (1 / rho), low ** (1 / rho)
-    return np.linspace(*ends, steps) ** rho
 
 
 def _sigmas(config: Config) -> np.ndarray:

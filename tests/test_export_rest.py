@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from transformers import CLIPTokenizer
 
+from lorarar.diffusion.checkpoint import check_scheduler
 from lorarar.embedded import BASE
 from lorarar.errors import LorararError
 from lorarar.export.rest import check_rest, write_rest
@@ -73,6 +74,7 @@ def test_added_tokens_are_exported(model):
         (TOKENIZER, {"padding_side": "left"}, "padding_side left is not supported; draw with"),
         (TOKENIZER, {"model_max_length": 8}, "model_max_length 8 is not supported"),
         ("model_index.json", {"scheduler": ["diffusers", "SCMScheduler"]}, "SCMScheduler is not"),
+        ("model_index.json", {"scheduler": None}, "its scheduler is missing"),
     ],
 )
 def test_what_the_runtime_refuses_is_refused_before_exporting(file, fields, said, model):
@@ -80,3 +82,17 @@ def test_what_the_runtime_refuses_is_refused_before_exporting(file, fields, said
     with pytest.raises(LorararError, match=said) as error:
         check_rest(model)
     assert str(model) in str(error.value)
+
+
+def test_a_scheduler_is_checked_for_what_it_is_used_for(model):
+    check_scheduler(model, "train")
+    change(model / "model_index.json", scheduler=["diffusers", "DPMSolverMultistepScheduler"])
+    change(model / SCHEDULER, algorithm_type="sde-dpmsolver++")
+    check_scheduler(model, "train")
+    check_scheduler(model, "draw")
+    change(model / SCHEDULER, prediction_type="flow_prediction")
+    with pytest.raises(LorararError, match="prediction_type flow_prediction is not supported; tr"):
+        check_scheduler(model, "train")
+    change(model / "model_index.json", scheduler=["diffusers", "FlowMatchEulerDiscreteScheduler"])
+    with pytest.raises(LorararError, match="FlowMatchEulerDiscreteScheduler does not draw with"):
+        check_scheduler(model, "draw")

@@ -7,12 +7,15 @@ from math import inf
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from lorarar.errors import LorararError
 
 Sampler = Literal["euler", "euler-a", "dpm++2m", "lcm"]
 PredictionType = Literal["epsilon", "v_prediction"]
 Spacing = Literal["leading", "trailing", "linspace"]
 Config = dict[str, Any]
+FILE = "scheduler/scheduler_config.json"  # in a diffusers folder
 MOST_TIMESTEPS = 1_000_000
 
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -176,6 +179,11 @@ def resolve_noise(config: Mapping[str, Any], source: Path) -> Config:
         source,
         remedy="train on a model without",
     )
+
+
+def karras(high: float, low: float, steps: int, rho: float) -> np.ndarray:
+    """Return noise levels from high to low, (steps,) (Karras et al. 2206.00364, equation 5)."""
+    return np.linspace(high ** (1 / rho), low ** (1 / rho), steps) ** rho
 
 
 def _odd(resolved: Config, known: set[str]) -> Iterator[str]:

@@ -3,12 +3,13 @@
 from typing import Any, NamedTuple
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
 
 from lorarar.diffusion.latents import encode as encode_pixels
 from lorarar.errors import LorararError
 from lorarar.training.images import Example, read_image
+from lorarar.training.noise import EdmNoise, Noisy, Scheduler
 
 
 class Examples(NamedTuple):
@@ -38,14 +39,6 @@ class Examples(NamedTuple):
     def concatenate(self, others: "Examples") -> "Examples":
         """Return these, then the others."""
         return Examples(*map(torch.cat, zip(self, others, strict=True)))
-
-
-class Noisy(NamedTuple):
-    """Noisy latents with what the UNet should say of them at `times`, (n,)."""
-
-    latents: Tensor
-    times: Tensor
-    target: Tensor
 
 
 def default_side(pipeline: StableDiffusionXLPipeline) -> int:
@@ -102,14 +95,16 @@ def without_prompts(pipeline: StableDiffusionXLPipeline, examples: Examples) -> 
     return examples._replace(words=words.expand(count, -1, -1), pooled=pooled.expand(count, -1))
 
 
-def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
-    """Draw a time and noise for each latent; the target is noise or velocity, as configured.
+def add_noise(scheduler: Scheduler, latents: Tensor) -> Noisy:
+    """Draw a time and noise for each latent; the target is what the model was made for.
 
     Each time is uniform, and those of a batch are spread evenly, so that losses of batches vary
     less (arXiv 2107.00630, appendix I.1).
     """
     noise = torch.randn(latents.shape).to(latents)
     spread = (torch.randperm(len(latents)) + torch.rand((), dtype=torch.float64)) / len(latents)
+    if isinstance(scheduler, EdmNoise):
+        return scheduler.add(latents, noise, (spread * scheduler.levels).long().to(latents.device))
     times = (spread * scheduler.config.num_train_timesteps).long().to(latents.device)
     noisy = scheduler.add_noise(latents, noise, times)
     if scheduler.config.prediction_type == "v_prediction":
@@ -117,11 +112,13 @@ def add_noise(scheduler: DDPMScheduler, latents: Tensor) -> Noisy:
     return Noisy(noisy, times, noise)
 
 
-def snr_weights(scheduler: DDPMScheduler, times: Tensor, gamma: float) -> Tensor:
+def snr_weights(scheduler: Scheduler, times: Tensor, gamma: float) -> Tensor:
     """Weigh squared errors at `times`, (n,), so that those with little noise count `gamma` at most.
 
     Min-SNR weights (arXiv 2303.09556, section 3.4), of noise or velocity, as configured.
     """
+    if isinstance(scheduler, EdmNoise):
+        return scheduler.snr_weights(times, gamma)
     signal = scheduler.alphas_cumprod.to(times.device)[times]
     ratio = signal / (1 - signal)
     if scheduler.config.prediction_type == "v_prediction":

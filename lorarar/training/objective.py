@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor
 from torch.nn import functional
 
 from lorarar.diffusion.two_loras import Mode, PairedLinear, use
 from lorarar.hypernet import ROLES, Role
 from lorarar.training.denoising import Examples, add_noise, predict
+from lorarar.training.noise import Scheduler
 
 TINY = 1e-12
 
@@ -21,7 +21,7 @@ def merge_loss(
     m: Mapping[str, Tensor],
     batches: Mapping[Role, Examples],
     *,
-    scheduler: DDPMScheduler,
+    scheduler: Scheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
     """Sum over both roles of MSE(UNet + merged, UNet + that LoRA alone) on that LoRA's examples.
@@ -50,7 +50,7 @@ def together_loss(
     m: Mapping[str, Tensor],
     both: Examples,
     *,
-    scheduler: DDPMScheduler,
+    scheduler: Scheduler,
     backward: Callable[[Tensor], object] = Tensor.backward,
 ) -> float:
     """Error of UNet + merged on prompts that name both, against what both LoRAs alone add up to.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from rich.progress import Progress
 from torch import Tensor
 
@@ -19,6 +19,7 @@ from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.options import MergeOptions
 from lorarar.training.denoising import Examples, default_side, encode
 from lorarar.training.images import load_examples
+from lorarar.training.noise import Scheduler, training_scheduler
 from lorarar.training.objective import merge_loss, overlap
 
 STEPS = 100
@@ -36,7 +37,7 @@ def ziplora(content: Lora, style: Lora, options: MergeOptions) -> Lora:
         role: examples_of(Path(lora.source), pipeline)
         for role, lora in zip(ROLES, (content, style), strict=True)
     }
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = training_scheduler(pipeline)
     with Progress(transient=True) as progress:
         task = progress.add_task("ZipLoRA", total=STEPS)
         m = optimise(
@@ -66,7 +67,7 @@ def examples_of(lora: Path, pipeline: StableDiffusionXLPipeline) -> Examples:
 
 def optimise(
     unet: Any,
-    scheduler: DDPMScheduler,
+    scheduler: Scheduler,
     content: Lora,
     style: Lora,
     *,
