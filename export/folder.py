@@ -1,6 +1,5 @@
 """What every exported pipeline's folder holds beside its programs, and how it is reported."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -17,10 +16,9 @@ from lorarar.errors import LorararError
 from lorarar.export.exporters import export_hypernet
 from lorarar.export.parts import ENCODER_CLASSES, OpenedModel, pixels_per_latent
 from lorarar.export.report import size_in_megabytes
+from lorarar.export.rest import write_rest
 from lorarar.files import write_folder_atomically
 from lorarar.hypernet import Hypernet
-
-COPIED = ("model_index.json", "scheduler", "tokenizer", "tokenizer_2")
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def write_pipeline(
     written: list[Programs] = []
 
     def fill_folder(folder: Path) -> None:
-        copy_rest(model, folder)
+        write_rest(model.folder, folder)
         programs = write_programs(folder)
         merger = _write_merger(hypernet, folder, traits.engine) if hypernet else None
         _manifest(model, folder, programs, traits, merger).save(folder)
@@ -112,27 +110,11 @@ def _write_merger(hypernet: Hypernet, folder: Path, engine: FormatName) -> str:
     return made.merger
 
 
-def copy_rest(model: OpenedModel, folder: Path) -> None:
-    """Copy tokenizers, the scheduler's configuration and the pipeline's index.
-
-    Raises LorararError if the model lacks one.
-    """
-    for name in COPIED:
-        source, target = model.folder / name, folder / name
-        if not source.exists():
-            raise LorararError(f"{source}: is missing; get the model again")
-        if source.is_dir():
-            shutil.copytree(source, target, dirs_exist_ok=True)
-        else:
-            shutil.copyfile(source, target)
-
-
 def _manifest(
     model: OpenedModel, folder: Path, programs: Programs, traits: Traits, merger: str | None
 ) -> PipelineManifest:
     """Describe a filled folder, with the hash of every file."""
     unet, vae = model.config("unet"), model.config("vae")
-    index = json.loads((model.folder / "model_index.json").read_bytes())
     encoders = {name: model.config(name) for name in ENCODER_CLASSES}
     base = base_of(
         {
@@ -156,7 +138,7 @@ def _manifest(
             name: f"hidden_states.{config['num_hidden_layers'] - 1}"
             for name, config in encoders.items()
         },
-        zeros_for_empty=index.get("force_zeros_for_empty_prompt", True),
+        zeros_for_empty=model.index.get("force_zeros_for_empty_prompt", True),
         channels=unet["in_channels"],
         pixels=pixels_per_latent(model),
         scaling=vae["scaling_factor"],

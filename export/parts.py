@@ -1,27 +1,30 @@
 """The parts of an SDXL-class pipeline as modules with named inputs and outputs, ready to trace."""
 
-import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from lorarar.artefacts.pipeline import GUIDANCE_INPUT
 from lorarar.bases import Shape
+from lorarar.diffusion.checkpoint import build, library_defaults, read_json
+from lorarar.diffusion.weights import Weights, read_weights, weight_file, weight_variant
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names
-from lorarar.export.slots import SlottedUNet, slotted_projections
-from lorarar.export.weights import Weights, folder_weights
+from lorarar.export.slots import GuidedUNet, SlottedUNet, slotted_projections
 
 # Dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures.
 Axes = dict[int, str]
 PART_NAMES = ("unet", "text_encoder", "text_encoder_2", "vae_decoder", "vae_encoder")
+LEAST_LOG_VARIANCE = -30.0  # that diffusers' distributions of latents keep
 ENCODER_CLASSES = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
@@ -36,16 +39,36 @@ class OpenedModel:
     identity: str
     unet_weights: Weights
 
+    @property
+    def index(self) -> dict[str, Any]:
+        """Read model_index.json."""
+        return read_json(self.folder / "model_index.json")
+
+    def kind(self, part: str) -> str:
+        """Name a part's class."""
+        return str(self.index[part][1])
+
     def config(self, part: str) -> dict[str, Any]:
-        """Read a part's config.json.
+        """Read a part's config.json; what it leaves out is its library's default.
 
         Raises LorararError if it is missing or damaged.
         """
-        path = self.folder / part / "config.json"
-        try:
-            return dict(json.loads(path.read_bytes()))
-        except (OSError, ValueError, TypeError) as error:
-            raise LorararError(f"{path}: unusable ({error}); get the model again") from error
+        return library_defaults(self.kind(part)) | read_json(self.folder / part / "config.json")
+
+    def build(self, part: str) -> Any:
+        """Build a part without its weights, to be evaluated only."""
+        file = self.folder / part / "config.json"
+        return build(self.kind(part), read_json(file), file).eval().requires_grad_(False)
+
+    def weights(self, part: str) -> Weights:
+        """Map a part's weights.
+
+        Raises LorararError if there are none.
+        """
+        if part == "unet":
+            return self.unet_weights
+        variant = weight_variant(self.folder, [part])
+        return read_weights(weight_file(self.folder / part, variant))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +135,7 @@ def unet_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
 
     Raises LorararError if it is of no SDXL-class base.
     """
-    config = model.config("unet")
-    if config.get("addition_embed_type") != "text_time":
-        raise LorararError(f"{model.folder}: its UNet is not SDXL's; give an SDXL-class model")
-    unet = UNet2DConditionModel.from_config(config).eval().requires_grad_(False)
+    config, unet = model.config("unet"), model.build("unet")
     projections = slotted_projections(unet, model.folder)
     side = side or config["sample_size"]
     pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
@@ -127,18 +147,22 @@ def unet_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
         "text_embeds": torch.zeros(batch, pooled),
         "time_ids": torch.zeros(batch, 6),
     }
+    if config["time_cond_proj_dim"]:
+        inputs[GUIDANCE_INPUT] = torch.zeros(batch, config["time_cond_proj_dim"])
     axes: dict[str, Axes] = {
         "sample": {0: "batch", 2: "height", 3: "width"},
         "timestep": {},
         "encoder_hidden_states": {0: "batch", 1: "tokens"},
         "text_embeds": {0: "batch"},
         "time_ids": {0: "batch"},
+        GUIDANCE_INPUT: {0: "batch"},
     }
+    slotted = GuidedUNet if GUIDANCE_INPUT in inputs else SlottedUNet
     return Part(
         name="unet",
-        module=SlottedUNet(unet, projections),
+        module=slotted(unet, projections),
         core="unet",
-        weights=model.unet_weights,
+        weights=model.weights("unet"),
         inputs=inputs,
         outputs=["out_sample"],
         axes=axes,
@@ -160,7 +184,7 @@ def encoder_part(name: str, model: OpenedModel, batch: int = 2) -> Part:
         name=name,
         module=_Encoder(encoder, outputs),
         core="encoder",
-        weights=folder_weights(model.folder / name),
+        weights=model.weights(name),
         inputs={"input_ids": torch.zeros(batch, tokens, dtype=torch.int64)},
         outputs=[*outputs, *hidden],
         axes={"input_ids": {0: "batch"}},
@@ -169,32 +193,44 @@ def encoder_part(name: str, model: OpenedModel, batch: int = 2) -> Part:
 
 
 def decoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
-    """The VAE's decoder, from latents that are divided by the scaling factor already."""
-    vae = _vae(model)
+    """The VAE's decoder, from latents that are divided by the scaling factor already.
+
+    Where the VAE says so, they become what it takes by its latents_std and latents_mean here, so
+    that no runtime has to know these.
+    """
+    vae = model.build("vae")
     side = side or model.config("unet")["sample_size"]
+    affine = _affine(vae)
     return Part(
         name="vae_decoder",
-        module=_Decoder(vae),
+        module=_Decoder(vae, affine),
         core="",
-        weights=folder_weights(model.folder / "vae"),
+        weights=model.weights("vae"),
         inputs={"latent_sample": torch.zeros(batch, vae.config.latent_channels, side, side)},
         outputs=["sample"],
         axes={"latent_sample": {0: "batch", 2: "height", 3: "width"}},
+        constants={f"affine.{name}": partial(np.array, value) for name, value in affine.items()},
     )
 
 
 def vae_encoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
-    """The VAE's encoder; gives mean and log variance, side by side in the channels."""
-    vae = _vae(model)
+    """The VAE's encoder; gives mean and log variance, side by side in the channels.
+
+    They are those of latents as the decoder takes them. An AutoencoderTiny, which knows no
+    variance, has a negligible one.
+    """
+    vae = model.build("vae")
     side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
+    affine = _affine(vae, encoding=True)
     return Part(
         name="vae_encoder",
-        module=_VaeEncoder(vae),
+        module=_VaeEncoder(vae, affine),
         core="",
-        weights=folder_weights(model.folder / "vae"),
+        weights=model.weights("vae"),
         inputs={"sample": torch.zeros(batch, vae.config.in_channels, side, side)},
         outputs=["latent_parameters"],
         axes={"sample": {0: "batch", 2: "rows", 3: "columns"}},
+        constants={f"affine.{name}": partial(np.array, value) for name, value in affine.items()},
     )
 
 
@@ -234,11 +270,33 @@ def random_inputs(part: Part, model: OpenedModel) -> tuple[dict[str, Tensor], di
 
 def pixels_per_latent(model: OpenedModel) -> int:
     """How many pixels of a picture, to each side, one latent stands for."""
-    return int(2 ** (len(model.config("vae")["block_out_channels"]) - 1))
+    config = model.config("vae")
+    widths = config.get("decoder_block_out_channels") or config["block_out_channels"]
+    return int(2 ** (len(widths) - 1))
 
 
-def _vae(model: OpenedModel) -> Any:
-    return AutoencoderKL.from_config(model.config("vae")).eval().requires_grad_(False)
+def exported_config(model: OpenedModel, part: str) -> dict[str, Any]:
+    """Return a part's configuration as it is true of what `build_part` builds."""
+    config = read_json(model.folder / part / "config.json")
+    if part == "vae":
+        widths = list(model.build("vae").config.block_out_channels)
+        config |= {"latents_mean": None, "latents_std": None, "block_out_channels": widths}
+    return config
+
+
+def _affine(vae: Any, encoding: bool = False) -> dict[str, np.ndarray]:
+    """The scale and shift, (1, channels, 1, 1), of latents before decoding, if the VAE says them;
+    encoding: instead of means and log variances behind the encoder."""
+    if getattr(vae.config, "latents_mean", None) is None:
+        return {}
+    mean, deviation = (
+        np.array(values, np.float32) for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    scale, shift = deviation, mean
+    if encoding:
+        scale = np.concatenate([1 / deviation, np.ones_like(deviation)])
+        shift = np.concatenate([-mean / deviation, -2 * np.log(deviation)])
+    return {"scale": scale.reshape(1, -1, 1, 1), "shift": shift.reshape(1, -1, 1, 1)}
 
 
 class _Encoder(nn.Module):
@@ -251,22 +309,44 @@ class _Encoder(nn.Module):
         return *(found[name] for name in self.outputs), *found.hidden_states[:-1]
 
 
-class _Decoder(nn.Module):
-    def __init__(self, vae: Any):
+class _Affine(nn.Module):
+    """x * scale + shift; x as it is where there are none."""
+
+    def __init__(self, values: Mapping[str, np.ndarray]):
         super().__init__()
-        self.post_quant_conv, self.decoder = vae.post_quant_conv, vae.decoder
+        for name, value in values.items():
+            self.register_buffer(name, torch.tensor(value))
+        self.changes = bool(values)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.scale + self.shift if self.changes else x
+
+
+class _Decoder(nn.Module):
+    def __init__(self, vae: Any, affine: Mapping[str, np.ndarray]):
+        super().__init__()
+        self.affine = _Affine(affine)
+        self.post_quant_conv = getattr(vae, "post_quant_conv", None)
+        self.decoder = vae.decoder
 
     def forward(self, latent_sample: Tensor) -> Tensor:
+        latent_sample = self.affine(latent_sample)
         if self.post_quant_conv is not None:
             latent_sample = self.post_quant_conv(latent_sample)
         return self.decoder(latent_sample)
 
 
 class _VaeEncoder(nn.Module):
-    def __init__(self, vae: Any):
+    def __init__(self, vae: Any, affine: Mapping[str, np.ndarray]):
         super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, vae.quant_conv
+        self.encoder, self.quant_conv = vae.encoder, getattr(vae, "quant_conv", None)
+        self.affine = _Affine(affine)
+        self.gives_variance = not isinstance(vae, AutoencoderTiny)
 
     def forward(self, sample: Tensor) -> Tensor:
         moments = self.encoder(sample)
-        return moments if self.quant_conv is None else self.quant_conv(moments)
+        if not self.gives_variance:
+            moments = torch.cat([moments, torch.full_like(moments, LEAST_LOG_VARIANCE)], 1)
+        if self.quant_conv is not None:
+            moments = self.quant_conv(moments)
+        return self.affine(moments)

@@ -7,15 +7,18 @@ and read back by the runtime's own readers before anything is traced.
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
+from diffusers.loaders import TextualInversionLoaderMixin
+from transformers import CLIPTokenizer
+
+from lorarar.artefacts.scheduler import FILE as SCHEDULER
 from lorarar.artefacts.scheduler import resolve
+from lorarar.diffusion.checkpoint import read_json, scheduler_config
 from lorarar.diffusion.clip_tokenizers import open_tokenizers
 from lorarar.errors import LorararError
 from lorarar.runtime.tokenizer import load_tokenizer
 
 INDEX = "model_index.json"
-SCHEDULER = "scheduler/scheduler_config.json"
 REMEDY = "draw with --model, without exporting"
 SAMPLE = "A red Cup, it's 42 o'clock!"
 
@@ -31,29 +34,23 @@ def write_rest(model: Path, folder: Path) -> None:
 
     Raises LorararError if a file is missing or damaged, or if it says what the runtime does not do.
     """
-    index = _read(model / INDEX)
-    config = _read(model / SCHEDULER)
-    if "scheduler" in index:  # the class that diffusers loads, whatever the configuration says
-        config["_class_name"] = index["scheduler"][-1]
-    resolved = resolve(config, model / SCHEDULER, remedy=REMEDY)
+    resolved = resolve(scheduler_config(model), model / SCHEDULER, remedy=REMEDY)
     (folder / "scheduler").mkdir()
     (folder / SCHEDULER).write_text(json.dumps(resolved, indent=2) + "\n")
-    (folder / INDEX).write_text(json.dumps(index, indent=2) + "\n")
+    (folder / INDEX).write_text(json.dumps(read_json(model / INDEX), indent=2) + "\n")
     for name, tokenizer in open_tokenizers(model).items():
         tokenizer.save_pretrained(str(folder / name))
-        text = " ".join([SAMPLE, *tokenizer.get_added_vocab()])
-        length = tokenizer.model_max_length
-        wanted = tokenizer(text, padding="max_length", truncation=True, max_length=length)
-        try:
-            found = load_tokenizer(folder / name)(text)[0].tolist()
-        except LorararError as error:
-            raise LorararError(f"{model / name}: {error.__cause__}; {REMEDY}") from error
-        if found != wanted.input_ids:
-            raise LorararError(f"{model / name}: is tokenized otherwise than CLIP; {REMEDY}")
+        for text in (SAMPLE, *(f"a {token} cup" for token in tokenizer.get_added_vocab())):
+            _check_ids(model / name, tokenizer, folder / name, text)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _check_ids(source: Path, tokenizer: CLIPTokenizer, written: Path, text: str) -> None:
+    prompt = TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+    length = tokenizer.model_max_length
+    wanted = tokenizer(prompt, padding="max_length", truncation=True, max_length=length)
     try:
-        return dict(json.loads(file.read_bytes()))
-    except (OSError, ValueError, TypeError) as error:
-        raise LorararError(f"{file}: unusable ({error}); get the model again") from error
+        found = load_tokenizer(written)(text)[0].tolist()
+    except LorararError as error:
+        raise LorararError(f"{source}: {error.__cause__}; {REMEDY}") from error
+    if found != wanted.input_ids:
+        raise LorararError(f"{source}: is tokenized otherwise than CLIP; {REMEDY}")

@@ -58,6 +58,20 @@ class SlottedUNet(nn.Module):
         time_ids: Tensor,
         factors: list[Tensor],
     ) -> Tensor:
+        return self._run(
+            factors, sample, timestep, encoder_hidden_states, text_embeds, time_ids, None
+        )
+
+    def _run(
+        self,
+        factors: list[Tensor],
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None,
+    ) -> Tensor:
         self.given.take(self.projections, factors)
         about = {"text_embeds": text_embeds, "time_ids": time_ids}
         with ExitStack() as hooks:
@@ -65,7 +79,12 @@ class SlottedUNet(nn.Module):
                 layer = self.unet.get_submodule(name)
                 hooks.enter_context(layer.register_forward_hook(partial(self._add_lora, name)))
             output: Tensor = self.unet(
-                sample, timestep, encoder_hidden_states, added_cond_kwargs=about, return_dict=False
+                sample,
+                timestep,
+                encoder_hidden_states,
+                timestep_cond=timestep_cond,
+                added_cond_kwargs=about,
+                return_dict=False,
             )[0]
         return output
 
@@ -73,6 +92,24 @@ class SlottedUNet(nn.Module):
         self, name: str, layer: nn.Module, inputs: tuple[Tensor], output: Tensor
     ) -> Tensor:
         return output + added_by_lora(inputs[0], *self.given.by_projection[name])
+
+
+class GuidedUNet(SlottedUNet):
+    """The same of a UNet that was distilled with its guidance, and takes an embedding of it."""
+
+    def forward(  # type: ignore[override]  # an input more
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        encoder_hidden_states: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor,
+        factors: list[Tensor],
+    ) -> Tensor:
+        return self._run(
+            factors, sample, timestep, encoder_hidden_states, text_embeds, time_ids, timestep_cond
+        )
 
 
 class SlottedLinear(nn.Linear):

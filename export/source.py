@@ -1,7 +1,6 @@
-"""Where an export takes its model from: a diffusers folder, a hub id, or a seed."""
+"""Where an export takes its model from: a checkpoint, or a seed."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,14 +8,17 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
-from diffusers import StableDiffusionXLPipeline, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 
-from lorarar import embedded
 from lorarar.bases import BASES, unet_config
+from lorarar.diffusion.checkpoint import LOADED, open_checkpoint
 from lorarar.diffusion.standin import standin_rest
+from lorarar.diffusion.weights import read_weights, weight_file, weight_files, weight_variant
 from lorarar.errors import LorararError
 from lorarar.export.parts import OpenedModel
-from lorarar.export.weights import folder_weights, random_weights
+from lorarar.export.rest import check_rest
+from lorarar.export.slots import slotted_projections
+from lorarar.export.weights import random_weights
 from lorarar.files import sha256
 
 SEED = 0
@@ -26,10 +28,11 @@ SEED = 0
 def open_model(name: str | None, random_base: str | None) -> Iterator[OpenedModel]:
     """Find a model's configurations and map its weights.
 
-    name: a diffusers folder or hub id; "mini" is the embedded model. random_base: seeded weights
-    in a base's true UNet instead, beside shallow text encoders and a small VAE.
+    name: see `open_checkpoint`. random_base: seeded weights in a base's true UNet instead, beside
+    shallow text encoders and a small VAE.
 
-    Raises LorararError if there is none, or if it is of another class.
+    Raises LorararError if there is none, if it is of no SDXL-class base, or if a configuration or
+    its weights cannot be exported.
     """
     if (name is None) == (random_base is None):
         raise LorararError("give either --model or --random-weights")
@@ -37,39 +40,19 @@ def open_model(name: str | None, random_base: str | None) -> Iterator[OpenedMode
         if random_base:
             yield _random_model(random_base, Path(temporary))
         else:
-            yield _stored_model(_folder(str(name)))
-
-
-def _folder(name: str) -> Path:
-    if name == embedded.NAME:
-        return embedded.BASE
-    if Path(name).is_dir():
-        return Path(name)
-    try:
-        return Path(StableDiffusionXLPipeline.download(name, use_safetensors=True))
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise LorararError(
-            f"{name}: no folder here, and no hub id that can be had ({reason}); "
-            "give a diffusers folder of an SDXL-class model"
-        ) from error
+            yield _stored_model(open_checkpoint(str(name), "export"))
 
 
 def _stored_model(folder: Path) -> OpenedModel:
-    index = folder / "model_index.json"
-    try:
-        kind = json.loads(index.read_bytes())["_class_name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LorararError(
-            f"{index}: unusable ({error!r}); give a diffusers folder of an SDXL-class model"
-        ) from error
-    if not kind.startswith("StableDiffusionXL"):
-        raise LorararError(f"{folder}: is a {kind}; give an SDXL-class model")
-    weights = folder_weights(folder / "unet")
+    check_rest(folder)
+    unet = weight_file(folder / "unet", weight_variant(folder, [*LOADED]))
     digest = hashlib.sha256()
-    for file in sorted((folder / "unet").glob("*.safetensors")):
+    for file in weight_files(unet):
         digest.update(sha256(file).encode())
-    return OpenedModel(folder, digest.hexdigest(), weights)
+    model = OpenedModel(folder, digest.hexdigest(), read_weights(unet))
+    with torch.device("meta"):
+        slotted_projections(model.build("unet"), folder)
+    return model
 
 
 def _random_model(base: str, folder: Path) -> OpenedModel:

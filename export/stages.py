@@ -15,12 +15,13 @@ from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
 from torch import Tensor, nn
 
+from lorarar.artefacts.pipeline import GUIDANCE_INPUT
 from lorarar.bases import Shape
+from lorarar.diffusion.weights import Weights
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors
 from lorarar.export.parts import Part
 from lorarar.export.slots import GivenFactors, SlottedLinear
-from lorarar.export.weights import Weights
 
 TEXT = "encoder_hidden_states"
 
@@ -93,8 +94,10 @@ class Stretch:
 def _modules(
     unet: Any, projections: Collection[str]
 ) -> Iterator[tuple[str, Any, list[str], list[str]]]:
-    embed = Embeddings(unet)
-    yield "embed", embed, ["sample", "timestep", "text_embeds", "time_ids"], ["conv_in", "emb"]
+    takes = ["sample", "timestep", "text_embeds", "time_ids"]
+    if unet.config.time_cond_proj_dim:
+        takes.append(GUIDANCE_INPUT)
+    yield "embed", Embeddings(unet), takes, ["conv_in", "emb"]
     for stretch in _stretches(unet):
         module = StretchOfUNet(unet, stretch, projections)
         skip = stretch.skip or stretch.hidden
@@ -159,11 +162,17 @@ class Embeddings(nn.Module):
         self.add_time_proj, self.add_embedding = unet.add_time_proj, unet.add_embedding
 
     def forward(
-        self, sample: Tensor, timestep: Tensor, text_embeds: Tensor, time_ids: Tensor
+        self,
+        sample: Tensor,
+        timestep: Tensor,
+        text_embeds: Tensor,
+        time_ids: Tensor,
+        timestep_cond: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         times = self.add_time_proj(time_ids.flatten()).reshape(1, -1)
         pooled = self.add_embedding(torch.cat([text_embeds, times], -1))
-        return self.conv_in(sample), self.time_embedding(self.time_proj(timestep)) + pooled
+        time = self.time_embedding(self.time_proj(timestep), timestep_cond)
+        return self.conv_in(sample), time + pooled
 
 
 class StretchOfUNet(nn.Module):

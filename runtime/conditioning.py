@@ -1,11 +1,12 @@
 """What steers SDXL's UNet: text embeddings, picture sizes, and guidance (2307.01952)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lorarar.runtime.backends import Tensors
+from lorarar.runtime.tokenizer import ClipTokenizer
 
 
 class TextEmbedding(NamedTuple):
@@ -26,6 +27,34 @@ def concatenate(texts: Sequence[TextEmbedding]) -> TextEmbedding:
     return TextEmbedding(np.concatenate(hidden), np.concatenate(pooled))
 
 
+def embed_prompts(
+    prompts: Sequence[str],
+    tokenizers: Sequence[ClipTokenizer],
+    embed_chunk: Callable[[Sequence[np.ndarray]], TextEmbedding],
+    *,
+    chunked: bool,
+) -> list[TextEmbedding]:
+    """Return prompts' embeddings, (1, tokens, width) and (1, width) each.
+
+    chunked: whether long prompts become several chunks of tokens, each embedded by itself and laid
+    end to end, and shorter ones are padded with empty chunks; what is pooled is the first's.
+    Otherwise what one chunk has no room for is left out. embed_chunk: of the ids of one for each
+    tokenizer, (1, length).
+    """
+    ids = [[tokenizer.chunks(prompt) for tokenizer in tokenizers] for prompt in prompts]
+    count = max(len(rows) for each in ids for rows in each) if chunked else 1
+    texts = []
+    for each in ids:
+        padded = [
+            np.concatenate([rows] + [tokenizer.chunks("")] * (count - len(rows)))
+            for rows, tokenizer in zip(each, tokenizers, strict=True)
+        ]
+        chunks = [embed_chunk([rows[i : i + 1] for rows in padded]) for i in range(count)]
+        hidden = np.concatenate([chunk.hidden for chunk in chunks], 1)
+        texts.append(TextEmbedding(hidden, chunks[0].pooled))
+    return texts
+
+
 def unet_inputs(text: TextEmbedding, size: tuple[int, int]) -> Tensors:
     """Return the UNet's inputs that stay the same in every step; size: (width, height) in pixels.
 
@@ -38,6 +67,22 @@ def unet_inputs(text: TextEmbedding, size: tuple[int, int]) -> Tensors:
         "text_embeds": text.pooled,
         "time_ids": time_ids.repeat(len(text.hidden), 0),
     }
+
+
+def guidance_embedding(guidance: float, width: int) -> np.ndarray:
+    """Return (1, width) float32, what a UNet takes that was distilled with its guidance.
+
+    Sines, then cosines, of 1000 (guidance - 1), as diffusers' `get_guidance_scale_embedding`
+    (Meng et al. 2210.03142, section 3.1).
+
+    >>> guidance_embedding(1.0, 4).tolist()
+    [[0.0, 0.0, 1.0, 1.0]]
+    """
+    half = width // 2
+    rates = np.exp(-np.log(np.float32(10_000)) / (half - 1) * np.arange(half, dtype=np.float32))
+    angles = np.float32(1000 * (guidance - 1)) * rates
+    embedding = np.concatenate([np.sin(angles), np.cos(angles), np.zeros(width % 2)])
+    return embedding[None].astype(np.float32)
 
 
 def guided(outputs: np.ndarray, guidance: float) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from math import isfinite
@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from lorarar.artefacts.formats import FORMATS, Engine
-from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
+from lorarar.artefacts.pipeline import GUIDANCE_INPUT, PipelineManifest, check_files, read_manifest
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.methods import DeviceMethod, check_for_devices, find_method
@@ -26,6 +26,8 @@ from lorarar.runtime.cache import FactorCache, PairKey, file_version
 from lorarar.runtime.conditioning import (
     TextEmbedding,
     concatenate,
+    embed_prompts,
+    guidance_embedding,
     guided,
     unet_inputs,
     zeros_like,
@@ -33,7 +35,7 @@ from lorarar.runtime.conditioning import (
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.noise_schedule import NoiseSchedule
 from lorarar.runtime.parts import OpenPart, open_parts, run_part
-from lorarar.runtime.samplers import Sampler, find_sampler
+from lorarar.runtime.samplers import SAMPLERS, Sampler, settled_sampler
 from lorarar.runtime.slots import Factors, check_lora, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
@@ -262,7 +264,7 @@ class Pipeline:
         >>> pipeline.decode(latents).size
         (64, 64)
         """
-        take_steps = find_sampler(sampler, self.schedule)
+        take_steps = SAMPLERS[settled_sampler(sampler, self.schedule)]
         if not isfinite(guidance):
             raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
         if seed < 0:
@@ -275,10 +277,11 @@ class Pipeline:
 
         rows, columns = height // self.manifest.pixels, width // self.manifest.pixels
         noise = draw_noise((1, self.manifest.channels, rows, columns))
-        texts = self._texts(prompt, negative_prompt, guidance)
+        embedding = self._guidance_embedding(guidance, negative_prompt)
+        texts = self._texts(prompt, negative_prompt, 1.0 if embedding else guidance)
         if self._unet_inputs["sample"][1][0] is None:  # it takes any batch
             texts = [concatenate(texts)]
-        constant = [unet_inputs(text, (width, height)) for text in texts]
+        constant = [unet_inputs(text, (width, height)) | embedding for text in texts]
         factors, weights = self.factors, self.weights
         number = count()  # of the step: samplers call the model once in each
 
@@ -293,6 +296,16 @@ class Pipeline:
             return guided(np.concatenate(outputs), guidance)
 
         return take_steps(model, noise, self.schedule, steps, draw_noise=draw_noise)
+
+    def cut(self, prompt: str) -> str:
+        """Return the words at a prompt's end that are left out, as the UNet takes no more tokens.
+
+        >>> Pipeline.load(exported, threads=1).cut("a votol cup")
+        ''
+        """
+        if self._takes_any_tokens:
+            return ""
+        return max((tokenizer.cut(prompt) for tokenizer in self.tokenizers), key=len)
 
     def decode(self, latents: np.ndarray) -> Image.Image:
         """Return the picture of latents, (1, channels, height, width) float32.
@@ -345,20 +358,37 @@ class Pipeline:
     def _unet_inputs(self) -> dict[str, tuple[str, list[int | None]]]:
         return self.manifest.parts["unet"][0].inputs
 
+    def _guidance_embedding(self, guidance: float, negative: str | None) -> Tensors:
+        """What the UNet takes in place of being guided, if it was distilled so."""
+        if GUIDANCE_INPUT not in self._unet_inputs:
+            return {}
+        if negative:
+            raise LorararError(
+                f"{self.folder}: was distilled with its guidance, so it takes no negative prompt; "
+                "leave it out"
+            )
+        *_, width = self._unet_inputs[GUIDANCE_INPUT][1]
+        assert width is not None  # only the batch is dynamic
+        return {GUIDANCE_INPUT: guidance_embedding(guidance, width)}
+
     def _texts(self, prompt: str, negative: str | None, guidance: float) -> list[TextEmbedding]:
         """What is asked for, after what guidance leads away from, if there is any."""
-        asked = self._encode(prompt)
-        if guidance <= 1:
-            return [asked]
-        if negative is None and self.manifest.zeros_for_empty:
-            return [zeros_like(asked), asked]
-        return [self._encode(negative or ""), asked]
+        without = negative is None and self.manifest.zeros_for_empty
+        prompts = [prompt] if guidance <= 1 or without else [negative or "", prompt]
+        texts = embed_prompts(
+            prompts, self.tokenizers, self._embed_chunk, chunked=self._takes_any_tokens
+        )
+        return [zeros_like(texts[0]), *texts] if guidance > 1 and without else texts
 
-    def _encode(self, prompt: str) -> TextEmbedding:
+    @property
+    def _takes_any_tokens(self) -> bool:
+        return self._unet_inputs["encoder_hidden_states"][1][1] is None
+
+    def _embed_chunk(self, ids: Sequence[np.ndarray]) -> TextEmbedding:
         """Both encoders' last hidden states but one, side by side, and the second's pooled."""
         states = []
-        for part, tokenizer in zip(ENCODERS, self.tokenizers, strict=True):
-            outputs = self._run(part, {"input_ids": tokenizer(prompt)})
+        for part, each in zip(ENCODERS, ids, strict=True):
+            outputs = self._run(part, {"input_ids": each})
             states.append(outputs[self.manifest.penultimate[part]])
         return TextEmbedding(np.concatenate(states, -1), outputs["text_embeds"])
 

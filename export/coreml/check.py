@@ -13,11 +13,11 @@ from coremltools.converters.mil.frontend.milproto.load import TranscriptionConte
 
 from lorarar.artefacts.formats import LARGEST_RANK
 from lorarar.artefacts.pipeline import PipelineManifest
+from lorarar.diffusion.weights import Weights
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names, rank_axis
 from lorarar.export.parts import OpenedModel, Part, build_part, random_inputs
 from lorarar.export.stages import stages_of
-from lorarar.export.weights import Weights
 
 Compute = Literal["float16", "float32"]  # of all operations but a few
 Features = dict[str, tuple[str, list[tuple[int, int]]]]  # name: dtype, each size's least and most

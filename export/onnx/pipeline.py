@@ -8,7 +8,7 @@ knows, and which `lorarar.runtime` has computed once when it opens a graph, so t
 weights; SDXL's convolutions then take 1.3 GB of memory in place of 0.3. All compute is in float32.
 """
 
-import shutil
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,7 +33,14 @@ from lorarar.export.onnx.graph import fill, trace, write
 from lorarar.export.onnx.pair_slots import add_style_slots
 from lorarar.export.onnx.sensitivity import WIDER, choose_wider_layers
 from lorarar.export.onnx.stored import StoredAs, store
-from lorarar.export.parts import PART_NAMES, OpenedModel, Part, build_part, random_inputs
+from lorarar.export.parts import (
+    PART_NAMES,
+    OpenedModel,
+    Part,
+    build_part,
+    exported_config,
+    random_inputs,
+)
 from lorarar.export.tolerances import ONNX_PART
 from lorarar.files import refuse_existing
 from lorarar.hypernet import Hypernet
@@ -88,7 +95,8 @@ def export_pipeline(
             name = draft.part.name
             config = "vae" if name.startswith("vae") else name
             _write(draft, folder / name)
-            shutil.copyfile(model.folder / config / "config.json", folder / name / "config.json")
+            described = json.dumps(exported_config(model, config), indent=2)
+            (folder / name / "config.json").write_text(described)
             errors[name] = _error(draft.part, model, folder / name, quantize)
         stages = {draft.part.name: [_stage(draft.part)] for draft in drafts}
         return Programs(stages=stages, errors=errors)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lorarar.diffusion.weights import Weights
 from lorarar.export.onnx.quantise import OFFSET, WIDE_BLOCK, block_size, quantise, quantise_filters
-from lorarar.export.weights import Weights
 
 Make = Callable[[], np.ndarray]
 Recipe = dict[str, Make]  # stored tensor's name: how it is made

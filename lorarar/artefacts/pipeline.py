@@ -22,6 +22,8 @@ from lorarar.files import sha256
 
 PIPELINE_FORMAT = "lorarar.pipeline.2"
 MANIFEST_NAME = "lorarar.json"
+# diffusers' name of the embedding that a UNet takes which was distilled with its guidance (LCM).
+GUIDANCE_INPUT = "timestep_cond"
 # Of the inputs of a projection's content slot and style slot; a lone LoRA has the first.
 SLOT_PREFIXES = ("", "style.")
 

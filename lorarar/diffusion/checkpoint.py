@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -16,6 +17,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 
 from lorarar import embedded
 from lorarar.artefacts.configurations import Use, check_index, check_keys, check_together
+from lorarar.artefacts.scheduler import FILE as SCHEDULER
+from lorarar.artefacts.scheduler import Config, resolve_noise
 from lorarar.diffusion.single_file import convert
 from lorarar.diffusion.weights import FP16, check_weights, read_weights, weight_file, weight_variant
 from lorarar.errors import LorararError
@@ -47,13 +50,38 @@ def open_checkpoint(name: str | Path, use: Use) -> Path:
         raw, defaults = read_json(file), library_defaults(classes[part])
         check_keys(classes[part], raw, use, defaults, file)
         configs[part] = defaults | raw
-        modules[part] = outline(classes[part], raw, file)
+        with torch.device("meta"):
+            modules[part] = build(classes[part], raw, file)
     check_together(configs, folder)
+    check_scheduler(folder, use)
     variant = weight_variant(folder, [*LOADED])
     for part, module in modules.items():
         file = weight_file(folder / part, variant)
         check_weights(read_weights(file), module, file)
     return folder
+
+
+def scheduler_config(folder: Path) -> Config:
+    """Read a diffusers folder's scheduler, with the class that diffusers loads.
+
+    Raises LorararError if it is missing or damaged.
+    """
+    index = folder / "model_index.json"
+    named = read_json(index).get("scheduler")
+    if not (isinstance(named, list) and len(named) == 2 and isinstance(named[1], str)):
+        raise LorararError(f"{index}: its scheduler is missing; give an SDXL-class model")
+    return read_json(folder / SCHEDULER) | {"_class_name": named[1]}
+
+
+def check_scheduler(folder: Path, use: Use) -> None:
+    """Raise LorararError if a diffusers folder's scheduler is not fit for this; for exporting see
+    `lorarar.export.rest`."""
+    config, source = scheduler_config(folder), folder / SCHEDULER
+    if use == "train":
+        resolve_noise(config, source)
+    kind = config["_class_name"]
+    if "scale_model_input" not in dir(getattr(diffusers, kind, None)):  # as SDXL's pipeline needs
+        raise LorararError(f"{source}: {kind} does not draw with SDXL; give an SDXL-class model")
 
 
 def find_checkpoint(name: str) -> Path:
@@ -109,17 +137,16 @@ def library_defaults(kind: str) -> dict[str, Any]:
     }
 
 
-def outline(kind: str, config: dict[str, Any], source: Path) -> Any:
-    """Build a part without its weights, on the meta device.
+def build(kind: str, config: dict[str, Any], source: Path) -> Any:
+    """Build a part of a pipeline without its weights.
 
-    Raises LorararError if its values do not go together.
+    Raises LorararError if its configuration's values do not go together; source: its file.
     """
     made = MODULES[kind]
     try:
-        with torch.device("meta"):
-            if hasattr(made, "from_config"):
-                return made.from_config(config)
-            return made(CLIPTextConfig(**config))
+        if hasattr(made, "from_config"):
+            return made.from_config(config)
+        return made(CLIPTextConfig(**config))
     except Exception as error:  # a library may raise any for values that it cannot build
         raise LorararError(
             f"{source}: no {kind} can be built of it ({error}); get the model again"

@@ -18,6 +18,7 @@ from lorarar.artefacts.configurations import Use
 from lorarar.diffusion.checkpoint import LOADED, open_checkpoint
 from lorarar.diffusion.clip_tokenizers import open_tokenizers
 from lorarar.diffusion.latents import decode
+from lorarar.diffusion.prompts import chunk_count, long_prompt
 from lorarar.diffusion.weights import weight_variant
 from lorarar.embedded import BASE
 from lorarar.errors import LorararError
@@ -118,20 +119,38 @@ def draw(
     steps: int = 20,
     *,
     guidance: float = 5.0,
+    negative_prompt: str | None = None,
     **extra: Any,
 ) -> Tensor:
     """Draw one picture per prompt and seed, (n, 3, side, side) float32 in [0, 1].
 
-    A picture depends on its own prompt and seed alone, whatever else is drawn beside it. extra:
-    further arguments of the pipeline.
+    A picture depends on its own prompt and seed alone, whatever else is drawn beside it. Prompts
+    may be of any length. extra: further arguments of the pipeline.
 
     Raises LorararError for guidance or pixels that are not finite: pictures would be black.
     """
     if not isfinite(guidance):
         raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
+    asked: dict[str, Any] = {"prompt": prompts, "negative_prompt": negative_prompt}
+    if any(chunk_count(pipeline, text) > 1 for text in (*prompts, negative_prompt or "")):
+        if len(prompts) > 1:  # embeddings of other lengths do not go beside one another
+            one_by_one = [
+                draw(
+                    pipeline,
+                    [prompt],
+                    [seed],
+                    steps,
+                    guidance=guidance,
+                    negative_prompt=negative_prompt,
+                    **extra,
+                )
+                for prompt, seed in zip(prompts, seeds, strict=True)
+            ]
+            return torch.cat(one_by_one)
+        asked = long_prompt(pipeline, prompts[0], negative_prompt)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     latents = pipeline(
-        prompts,
+        **asked,
         generator=generators,
         num_inference_steps=steps,
         guidance_scale=guidance,

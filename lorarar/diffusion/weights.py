@@ -52,6 +52,13 @@ def _candidates(folder: Path, variant: str | None) -> list[Path]:
     return [folder / name for name in names if (folder / name).exists()]
 
 
+def weight_files(file: Path) -> list[Path]:
+    """List the safetensors that `weight_file` gives, or their shards."""
+    if file.suffix != ".json":
+        return [file]
+    return [file.parent / shard for shard in sorted(set(shards(file).values()))]
+
+
 def shards(file: Path) -> dict[str, str]:
     """Map the weights of an index to their files' names.
 
