@@ -39,6 +39,7 @@ from lorarar.runtime.samplers import SAMPLERS, Sampler, settled_sampler
 from lorarar.runtime.slots import Factors, check_lora, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
+TEXT_INPUT = "encoder_hidden_states"
 ENCODERS = ("text_encoder", "text_encoder_2")
 APART: tuple[DeviceMethod, ...] = ("lorarar", "direct")  # what leaves both LoRAs' factors apart
 
@@ -382,7 +383,12 @@ class Pipeline:
 
     @property
     def _takes_any_tokens(self) -> bool:
-        return self._unet_inputs["encoder_hidden_states"][1][1] is None
+        shapes = [
+            stage.inputs[TEXT_INPUT][1]
+            for stage in self.manifest.parts["unet"]
+            if TEXT_INPUT in stage.inputs
+        ]
+        return all(tokens is None for _, tokens, _ in shapes)
 
     def _embed_chunk(self, ids: Sequence[np.ndarray]) -> TextEmbedding:
         """Both encoders' last hidden states but one, side by side, and the second's pooled."""

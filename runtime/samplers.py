@@ -149,18 +149,16 @@ SAMPLERS: dict[Sampler, SamplerFunction] = {
 }
 
 
-def find_sampler(name: Sampler | None, schedule: NoiseSchedule) -> SamplerFunction:
-    """Return a sampler by its name, or the one that draws as the model's own scheduler does.
+def settled_sampler(name: Sampler | None, schedule: NoiseSchedule) -> Sampler:
+    """Return a sampler's name, or where none is given that of the model's own scheduler.
 
     Raises LorararError if there is none.
     """
     known = ", ".join(SAMPLERS)
     if name is None and schedule.sampler is None:
-        raise LorararError(
-            f"{schedule.config['_class_name']} is no sampler here; choose one with --sampler: "
-            f"{known}"
-        )
+        kind = schedule.config["_class_name"]
+        raise LorararError(f"{kind} is no sampler here; choose one with --sampler: {known}")
     chosen = name or schedule.sampler
     if chosen not in SAMPLERS:
         raise LorararError(f"sampler '{chosen}' is unknown; use one of {known}")
-    return SAMPLERS[chosen]
+    return chosen

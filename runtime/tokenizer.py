@@ -4,11 +4,12 @@ import json
 import re
 import unicodedata
 from dataclasses import dataclass
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from lorarar.errors import LorararError
 
@@ -32,11 +33,12 @@ KNOWN: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClipTokenizer:
-    """begin, end and pad are token ids; added: those of words that training added, whole as they
-    are written; length: of what every text becomes."""
+    """begin, end and pad are token ids; added: those of words that training added, each with its
+    further vectors as diffusers reads them ("<s0>", then "<s0>_1" and so on); length: of what every
+    text becomes."""
 
     words: Tokenizer
-    added: dict[str, int]
+    added: dict[str, list[int]]
     begin: int
     end: int
     pad: int
@@ -58,19 +60,21 @@ class ClipTokenizer:
         rows = [[self.begin, *part, self.end] for part in parts]
         return np.array([row + [self.pad] * (self.length - len(row)) for row in rows], np.int64)
 
-    def cut(self, text: str) -> int:
-        """How many of a text's last tokens a call leaves out."""
-        return max(0, len(self._ids(text)) - (self.length - 2))
+    def cut(self, text: str) -> str:
+        """The words at the end of a text that a call leaves out."""
+        lost = self._ids(text)[self.length - 2 :]
+        of_added = {numbers[0]: f"{token}</w>" for token, numbers in self.added.items()}
+        pieces = [of_added.get(each) or self.words.id_to_token(each) or "" for each in lost]
+        return " ".join(map(_letters, "".join(pieces).split("</w>"))).strip()
 
     def _ids(self, text: str) -> list[int]:
         """Of a whole text, without begin and end."""
         if not self.added:
             return self._plain(text)
         longest_first = sorted(self.added, key=len, reverse=True)
-        pieces = re.split(f"({'|'.join(map(re.escape, longest_first))})", text)
         ids: list[int] = []
-        for piece in pieces:
-            ids += [self.added[piece]] if piece in self.added else self._plain(piece)
+        for piece in re.split(f"({'|'.join(map(re.escape, longest_first))})", text):
+            ids += self.added.get(piece) or self._plain(piece)
         return ids
 
     def _plain(self, text: str) -> list[int]:
@@ -121,7 +125,7 @@ def load_tokenizer(folder: Path) -> ClipTokenizer:
         words.add_special_tokens(special)
         return ClipTokenizer(
             words=words,
-            added={token: added[token] for token in added.keys() - special},
+            added={token: _vectors(token, added) for token in added.keys() - special},
             begin=ids[begin],
             end=ids[end],
             pad=ids[pad],
@@ -143,6 +147,16 @@ def _added_tokens(folder: Path, config: dict[str, Any]) -> dict[str, int]:
     config |= json.loads((folder / "special_tokens_map.json").read_bytes())
     path = folder / "added_tokens.json"
     return dict(json.loads(path.read_bytes())) if path.exists() else {}
+
+
+def _vectors(token: str, added: dict[str, int]) -> list[int]:
+    following = takewhile(added.__contains__, (f"{token}_{number}" for number in count(1)))
+    return [added[token], *(added[name] for name in following)]
+
+
+def _letters(word: str) -> str:
+    """A word of byte-level tokens as it was written, in lower case."""
+    return decoders.ByteLevel().decode([word])
 
 
 def _clean(text: str) -> str:
