@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from lorarar import LorararError
-from lorarar.artefacts.scheduler import PredictionType, Sampler, Spacing
+from lorarar.artefacts.scheduler import CLASSES, PredictionType, Sampler, Spacing, resolve
 from lorarar.embedded import EMBEDDED
 from lorarar.runtime.noise_schedule import NoiseSchedule
 from lorarar.runtime.samplers import SAMPLERS
@@ -24,6 +24,13 @@ SEEDS = (0, 1, 42, 2**31, 2**32 - 1, 2**32, 2**63 - 1)
 MANY = 1_000_000
 SHAPE = (1, 4, 4, 4)
 STEPS = (1, 2, 7, 20)
+BETAS = ("linear", "scaled_linear")
+COSXL = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_data": 1.0,
+    "sigma_max": 120.0,
+    "prediction_type": "v_prediction",
+}
 TEXTS = [
     "",
     "   ",
@@ -40,6 +47,7 @@ TEXTS = [
     "zero\u200bwidth, nul\x00, next\x85line, lost\ufffd, own\ue000, half\ud800, \udfff",
     "<|endoftext|> inside <|startoftext|>A Cup<|ENDOFTEXT|>",
     "<|endoftext|<|endoftext|>> a<|startoftext|>",
+    "a <s0> cup, <s1><s0><s1>, <S0> s0 votol-cup Votol-Cups a<s0>! <s0>_1",
     "ﬀ ﬁ ǅ ǆ Ǆ ẞ ỻ K Å Ω \u2160 \U00010400 \U0001e900",
     "\u00a0\u1680\u2003\u2028\u2029\u202f\u205f\u3000a\u3000b\x0bc\x0cd\x1ce",
     "한국어 각 \u1112\u1161\u11ab हिन्दी ไทย עברית العربية \u0e33 \u0f0b",
@@ -73,12 +81,20 @@ def _write_tokens(folder: Path) -> None:
 
 
 def _tokenizers(folder: Path) -> dict[str, dict[str, Any]]:
-    """The embedded one, one that pads with "!" as SDXL's second does, and one whose unknown token
-    is new."""
+    """The embedded one, one that pads with "!" as SDXL's second does, one whose unknown token is
+    new, and one with added tokens."""
     changes: dict[str, dict[str, Any]] = {
         "plain": {},
         "bang": {"pad_token": "!", "model_max_length": 77},
         "odd": {"unk_token": "cat", "model_max_length": 40},
+        "added": {
+            "added_tokens_decoder": {
+                str(800 + number): {"content": content}
+                for number, content in enumerate(
+                    ("<s0>", "<s1>", "<s0><s1>", "Votol-Cup", "<s0>_1")
+                )
+            }
+        },
     }
     for name, changed in changes.items():
         shutil.copytree(EMBEDDED / "base" / "tokenizer", folder / name, dirs_exist_ok=True)
@@ -104,19 +120,38 @@ def stand_in(x: np.ndarray, time: float) -> np.ndarray:
 
 def _write_samplings(folder: Path) -> None:
     rows = []
-    grid = product(
-        SAMPLERS, get_args(Spacing), get_args(PredictionType), ("linear", "scaled_linear"), STEPS
-    )
-    for number, (sampler, spacing, predicts, betas, steps) in enumerate(grid):
-        config = {
-            "beta_start": 0.00085,
-            "beta_end": 0.012,
-            "beta_schedule": betas,
-            "num_train_timesteps": 1000,
-            "timestep_spacing": spacing,
-            "prediction_type": predicts,
-            "steps_offset": number % 2,
-        }
+    grid: list[tuple[dict[str, Any], Sampler, int]] = [
+        (
+            {
+                "beta_start": 0.00085,
+                "beta_end": 0.012,
+                "beta_schedule": betas,
+                "num_train_timesteps": 1000,
+                "timestep_spacing": spacing,
+                "prediction_type": predicts,
+                "steps_offset": number % 2,
+                "use_karras_sigmas": number % 3 == 0,
+                "rescale_betas_zero_snr": number % 5 == 0 and predicts == "v_prediction",
+            },
+            sampler,
+            steps,
+        )
+        for number, (sampler, spacing, predicts, betas, steps) in enumerate(
+            product(SAMPLERS, get_args(Spacing), get_args(PredictionType), BETAS, STEPS)
+        )
+    ]
+    distilled = {"_class_name": "LCMScheduler", "original_inference_steps": 100}
+    grid += [
+        (resolve(config, Path("config")), sampler, steps)
+        for config, samplers in (
+            ({"_class_name": "EDMDPMSolverMultistepScheduler"}, ("euler", "euler-a", "dpm++2m")),
+            (COSXL, ("euler", "euler-a", "dpm++2m")),
+            (distilled | {"timestep_scaling": 20.0}, ("lcm",)),
+        )
+        for sampler in samplers
+        for steps in STEPS
+    ]
+    for number, (config, sampler, steps) in enumerate(grid):
         schedule = NoiseSchedule.from_config(config, Path("config"))
         generator = np.random.default_rng(number)
 
@@ -130,7 +165,13 @@ def _write_samplings(folder: Path) -> None:
         rows.append(
             {"sampler": sampler, "steps": steps, "seed": number, "config": config, "file": name}
         )
-    (folder / "samplings.json").write_text(json.dumps({"good": rows, "refused": _refused()}))
+    owners = [
+        {"class": name, "sampler": known.sampler, "config": resolve({"_class_name": name}, folder)}
+        for name, known in CLASSES.items()
+    ]
+    (folder / "samplings.json").write_text(
+        json.dumps({"good": rows, "refused": _refused(), "owners": owners})
+    )
 
 
 def _refused() -> list[dict[str, Any]]:
@@ -146,7 +187,15 @@ def _refused() -> list[dict[str, Any]]:
         ({"beta_start": 0.5}, "euler", 2),
         ({"beta_schedule": "squaredcos_cap_v2"}, "euler", 2),
         ({"prediction_type": "sample"}, "euler", 2),
-        ({"use_karras_sigmas": True, "timestep_spacing": "odd"}, "euler", 2),
+        ({"use_beta_sigmas": True, "timestep_spacing": "odd"}, "euler", 2),
+        ({"algorithm_type": "sde-dpmsolver++"}, "dpm++2m", 2),
+        ({"thresholding": True, "clip_sample": True, "solver_order": 3}, "dpm++2m", 2),
+        ({"of_next_year": "more"}, "euler", 2),
+        ({"of_next_year": False, "sample_max_value": 3, "steps_offset": None}, "euler", 2),
+        ({"sigma_max": 10.0}, "euler", 2),
+        ({"steps_offset": 1000}, "euler", 2),
+        (resolve({"_class_name": "EDMEulerScheduler"}, Path("config")), "lcm", 2),
+        (resolve({"_class_name": "EDMEulerScheduler"}, Path("config")), "euler", 0),
         ({"trained_betas": None, "final_sigmas_type": "sigma_min"}, "euler", 2),
         ({"use_lu_lambdas": None}, "euler", 0),
         ({}, "euler", 1000),

@@ -18,7 +18,6 @@ import org.lorarar.core.LorararException;
 import org.lorarar.core.Picture;
 import org.lorarar.core.Pipeline;
 import org.lorarar.core.Request;
-import org.lorarar.core.Sampler;
 import org.lorarar.engine.ExecuTorch;
 
 /**
@@ -47,7 +46,7 @@ public final class DrawPicture {
         Lora style = Lora.load(new File(arguments[2]), names);
         Request request = new Request(
             arguments[5], null, Integer.parseInt(arguments[7]), Float.parseFloat(arguments[8]),
-            Long.parseLong(arguments[6]), Sampler.EULER);
+            Long.parseLong(arguments[6]), null);
         try (Pipeline pipeline =
                 Pipeline.open(new File(arguments[0]), new ExecuTorch(1), true)) {
             pipeline.usePair(content, style, 1, 1);

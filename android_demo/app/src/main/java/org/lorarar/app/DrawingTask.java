@@ -9,7 +9,6 @@ import org.lorarar.core.Picture;
 import org.lorarar.core.Pipeline;
 import org.lorarar.core.PreviewBudget;
 import org.lorarar.core.Request;
-import org.lorarar.core.Sampler;
 
 /** A picture that is being drawn; for the worker's thread, but for its numbers and preview. */
 final class DrawingTask {
@@ -29,7 +28,7 @@ final class DrawingTask {
 
     static Request request(Choices choices) {
         return new Request(
-                choices.prompt, null, choices.steps, GUIDANCE, choices.seed, Sampler.EULER);
+                choices.prompt, null, choices.steps, GUIDANCE, choices.seed, null);
     }
 
     /** Begin with the LoRAs that are merged now. */

@@ -110,7 +110,7 @@ public final class Pipeline implements AutoCloseable {
     /**
      * Begin a picture: its noise, and its texts encoded; the LoRAs are those of now.
      *
-     * @throws LorararException if the steps are more or less than can be
+     * @throws LorararException if the steps are more or less than can be, or without a sampler
      */
     public synchronized Drawing start(Request request) throws LorararException {
         if (request.seed < 0) {
@@ -118,7 +118,7 @@ public final class Pipeline implements AutoCloseable {
         }
         int size = manifest.channels * manifest.side * manifest.side;
         Trajectory way = new Trajectory(
-            request.sampler, schedule, request.steps, request.seed, size);
+            schedule.settled(request.sampler), schedule, request.steps, request.seed, size);
         return new Drawing(
             way, new Unet(this, texts(request), request.guidance, slots), key(request));
     }

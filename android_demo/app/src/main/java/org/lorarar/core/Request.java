@@ -11,6 +11,7 @@ public final class Request {
     public final float guidance;
     /** From 0 on; gives the same noise on every engine and in Python. */
     public final long seed;
+    /** Null means that of the model's own scheduler. */
     public final Sampler sampler;
 
     public Request(
@@ -26,7 +27,7 @@ public final class Request {
 
     /** All of it in one line, equal for equal requests. */
     String key() {
-        return steps + " " + guidance + " " + seed + " " + sampler.title + " " + prompt.length()
-            + " " + prompt + " " + (negative == null ? "none" : "not " + negative);
+        return steps + " " + guidance + " " + seed + " " + (sampler == null ? "own" : sampler.title)
+            + " " + prompt.length() + " " + prompt + " " + (negative == null ? "none" : "not " + negative);
     }
 }

@@ -13,8 +13,6 @@ final class Trajectory {
         float[] run(float[] scaled, double time) throws LorararException;
     }
 
-    private static final int LCM_TRAINED_STEPS = 50;
-    private static final double LCM_SCALING = 10;
     private static final double LCM_SIGMA = 0.5;
 
     final int steps;
@@ -34,49 +32,51 @@ final class Trajectory {
         this.sampler = sampler;
         this.schedule = schedule;
         this.steps = steps;
-        times = times(sampler, schedule, steps);
-        sigmas = new double[steps + 1];
-        for (int i = 0; i < steps; i++) {
-            sigmas[i] = schedule.sigmaAt(times[i]);
-        }
+        NoiseSchedule.Levels levels = levels(sampler, schedule, steps);
+        times = levels.times;
+        sigmas = levels.sigmas;
         noise = new Noise(seed);
         x = noise.draw(size);
-        boolean isPlain = sampler == Sampler.EULER && !schedule.spacing.equals("leading");
-        float start = (float) (isPlain ? sigmas[0] : Math.sqrt(sigmas[0] * sigmas[0] + 1));
+        float start = (float) levels.start;
         for (int i = 0; i < size; i++) {
             x[i] *= start;
         }
     }
 
-    private static double[] times(Sampler sampler, NoiseSchedule schedule, int steps)
-            throws LorararException {
+    private static NoiseSchedule.Levels levels(
+            Sampler sampler, NoiseSchedule schedule, int steps) throws LorararException {
         switch (sampler) {
             case EULER:
-                return schedule.timesteps(steps, steps);
+                return schedule.levels(steps, false, true);
+            case EULER_ANCESTRAL:
+                return schedule.levels(steps, false, false);
             case DPM_2M:
-                int more = schedule.spacing.equals("trailing") ? 0 : 1;
-                double[] times = schedule.timesteps(steps, steps + more);
-                for (int i = 0; i < steps; i++) {
-                    times[i] = Math.rint(times[i]);
-                }
-                return times;
+                return schedule.levels(steps, true, true);
             default:
-                return lcmTimes(schedule.sigmas.length, steps);
+                return lcmLevels(schedule, steps);
         }
     }
 
     /** The spacing is always that of LCM's training. */
-    private static double[] lcmTimes(int count, int steps) throws LorararException {
-        int limit = Math.min(LCM_TRAINED_STEPS, count);
+    private static NoiseSchedule.Levels lcmLevels(NoiseSchedule schedule, int steps)
+            throws LorararException {
+        int count = schedule.sigmas.length;
+        if (count == 0) {
+            throw new LorararException(
+                "sampler 'lcm': the model is no LCM, but EDM's; use euler or dpm++2m");
+        }
+        int limit = Math.min(schedule.distilled, count);
         if (steps < 1 || steps > limit) {
             throw new LorararException("steps " + steps + ": lcm takes 1 to " + limit);
         }
         double[] times = new double[steps];
+        double[] sigmas = new double[steps + 1];
         for (int i = 0; i < steps; i++) {
             int index = (int) (i * ((double) limit / steps));
             times[i] = (limit - index) * (count / limit) - 1;
+            sigmas[i] = schedule.sigmaAt(times[i]);
         }
-        return times;
+        return new NoiseSchedule.Levels(times, sigmas, Math.sqrt(sigmas[0] * sigmas[0] + 1));
     }
 
     /** Set the state to what it was between two steps; noise drawn until then is drawn again. */
@@ -84,7 +84,8 @@ final class Trajectory {
         x = latents;
         before = denoisedBefore;
         done = stepsDone;
-        for (int i = 0; sampler == Sampler.LCM && i < done; i++) {
+        boolean isNoised = sampler == Sampler.LCM || sampler == Sampler.EULER_ANCESTRAL;
+        for (int i = 0; isNoised && i < done; i++) {
             noise.draw(x.length);
         }
     }
@@ -98,6 +99,9 @@ final class Trajectory {
             case EULER:
                 x = euler(denoised, sigma, next);
                 break;
+            case EULER_ANCESTRAL:
+                x = eulerAncestral(denoised, sigma, next);
+                break;
             case DPM_2M:
                 x = dpm(denoised, sigma, next);
                 break;
@@ -109,17 +113,19 @@ final class Trajectory {
 
     /** What the model takes x for without its noise (Karras et al. 2206.00364, section 5). */
     private float[] denoised(Model model, double sigma, double time) throws LorararException {
-        float scale = (float) Math.sqrt(sigma * sigma + 1);
+        double data = schedule.deviation;
+        float scale = (float) Math.sqrt(sigma * sigma + data * data);
         float[] scaled = new float[x.length];
         for (int i = 0; i < x.length; i++) {
             scaled[i] = x[i] / scale;
         }
         float[] result = model.run(scaled, time);
         float factor = (float) sigma;
+        boolean isPlain = !schedule.predictsV && schedule.sigmas.length > 0;
+        float skip = (float) (data * data) / (scale * scale);
+        float out = (float) (schedule.predictsV ? -sigma * data : sigma * data) / scale;
         for (int i = 0; i < x.length; i++) {
-            result[i] = schedule.predictsV
-                ? x[i] / (scale * scale) - factor / scale * result[i]
-                : x[i] - factor * result[i];
+            result[i] = isPlain ? x[i] - factor * result[i] : skip * x[i] + out * result[i];
         }
         return result;
     }
@@ -131,6 +137,22 @@ final class Trajectory {
             moved[i] = x[i] + (x[i] - denoised[i]) * factor;
         }
         return moved;
+    }
+
+    /** To less noise than asked for, and fresh noise for the rest. */
+    private float[] eulerAncestral(float[] denoised, double sigma, double next) {
+        double lower = next * next / sigma;
+        float[] moved = euler(denoised, sigma, lower);
+        return next == 0 ? moved : noised(moved, Math.sqrt(next * next - lower * lower));
+    }
+
+    private float[] noised(float[] latents, double sigma) {
+        float factor = (float) sigma;
+        float[] more = noise.draw(latents.length);
+        for (int i = 0; i < latents.length; i++) {
+            latents[i] += factor * more[i];
+        }
+        return latents;
     }
 
     /** r x + (1 - r) (x_0 + (x_0 - x_0 before) h / (2 h before)), h = -log r; first order last. */
@@ -155,7 +177,7 @@ final class Trajectory {
 
     /** c_out x_0 + c_skip x, noised again unless it is the last step. */
     private float[] lcm(float[] denoised, double sigma, double next) {
-        double scaled = times[done] * LCM_SCALING;
+        double scaled = times[done] * schedule.scaling;
         double square = LCM_SIGMA * LCM_SIGMA;
         float skip = (float) (square / (scaled * scaled + square) / Math.sqrt(sigma * sigma + 1));
         float out = (float) (scaled / Math.sqrt(scaled * scaled + square));
@@ -163,12 +185,6 @@ final class Trajectory {
         for (int i = 0; i < x.length; i++) {
             moved[i] = out * denoised[i] + skip * x[i];
         }
-        if (done + 1 < steps) {
-            float[] more = noise.draw(x.length);
-            for (int i = 0; i < x.length; i++) {
-                moved[i] += (float) next * more[i];
-            }
-        }
-        return moved;
+        return done + 1 < steps ? noised(moved, next) : moved;
     }
 }

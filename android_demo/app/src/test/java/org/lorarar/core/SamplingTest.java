@@ -87,4 +87,19 @@ public class SamplingTest {
             assertEquals(row.map.toString(), row.get("message"), said);
         }
     }
+
+    @Test
+    public void theModelsOwnSchedulerChoosesTheSampler() throws IOException {
+        Fields all = Fields.object(DrawingVectors.json("samplings.json"), "samplings");
+        for (Fields row : DrawingVectors.rows(all.get("owners"))) {
+            NoiseSchedule schedule = schedule(row.object("config").map);
+            String wanted = PythonText.of(row.get("sampler"));
+            assertEquals(Sampler.LCM, schedule.settled(Sampler.LCM));
+            try {
+                assertEquals(row.text("class"), wanted, schedule.settled(null).title);
+            } catch (LorararException error) {
+                assertEquals(row.text("class"), "None", wanted);
+            }
+        }
+    }
 }
