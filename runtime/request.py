@@ -19,7 +19,7 @@ from lorarar.formats.source import weights_file
 from lorarar.methods import DeviceMethod
 from lorarar.runtime.cache import FileVersion, file_version
 from lorarar.runtime.pipeline import Pipeline
-from lorarar.runtime.samplers import Sampler
+from lorarar.runtime.samplers import Sampler, settled_sampler
 
 RANGES = {  # of a request's numbers; also the page's
     "content_scale": (0, 2),
@@ -37,7 +37,8 @@ SEEDS = 2**31
 class DrawRequest:
     """What to draw with a content and a style LoRA; see `Pipeline.set_pair` and `Pipeline.steps`.
 
-    seed: -1 for any; width, height: in pixels, 0 for the model's own.
+    sampler: None for the model's own; seed: -1 for any; width, height: in pixels, 0 for the model's
+    own.
     """
 
     prompt: str
@@ -47,15 +48,15 @@ class DrawRequest:
     style_scale: float = 1.0
     steps: int = 20
     guidance: float = 5.0
-    sampler: Sampler = "euler"
+    sampler: Sampler | None = None
     seed: int = 0
     width: int = 0
     height: int = 0
 
     def settled(self, pipeline: Pipeline) -> "DrawRequest":
-        """Return the same with a seed chosen and a size filled in, once its numbers are checked.
+        """Return the same with seed, sampler and size chosen, once its numbers are checked.
 
-        Raises LorararError if one is out of its range.
+        Raises LorararError if one is out of its range, or if the model has no sampler known here.
         """
         for name, (least, most) in RANGES.items():
             if not least <= getattr(self, name) <= most:
@@ -63,6 +64,7 @@ class DrawRequest:
         side = pipeline.manifest.side * pipeline.manifest.pixels
         return replace(
             self,
+            sampler=settled_sampler(self.sampler, pipeline.schedule),
             seed=secrets.randbelow(SEEDS) if self.seed == -1 else self.seed,
             width=self.width or side,
             height=self.height or side,
@@ -90,6 +92,15 @@ class DrawRequest:
         (latents,) = deque(self.draw(pipeline), maxlen=1)
         return pipeline.decode(latents)
 
+    def notes(self, pipeline: Pipeline) -> list[str]:
+        """Say what of the prompts a pipeline has no room for, a line each."""
+        texts = {"prompt": self.prompt, "negative prompt": self.negative_prompt or ""}
+        return [
+            f"the {what} is too long for this model: left out '{words}'"
+            for what, text in texts.items()
+            if (words := pipeline.cut(text))
+        ]
+
     def facts(self, pipeline: Pipeline, content: Path, style: Path) -> PictureFacts:
         """Say what draws, for the picture's file."""
         made = pipeline.manifest
@@ -102,7 +113,7 @@ class DrawRequest:
             seed=self.seed,
             steps=self.steps,
             guidance=self.guidance,
-            sampler=self.sampler,
+            sampler=settled_sampler(self.sampler, pipeline.schedule),
             width=self.width,
             height=self.height,
             model=f"{made.base}, {made.quantize}",

@@ -29,7 +29,8 @@ def typed(kind: type[Made], fields: Mapping[str, Any]) -> Made:
     for name, wanted in hints.items():
         value = getattr(made, name)
         if not _is_of(value, wanted):
-            choices = get_args(wanted) if get_origin(wanted) is Literal else ()
+            kinds = [kind for kind in (wanted, *get_args(wanted)) if get_origin(kind) is Literal]
+            choices = [choice for kind in kinds for choice in get_args(kind)]
             remedy = f"; use one of {', '.join(choices)}" if choices else ""
             raise TypeError(f"{name} cannot be {value!r:.80}{remedy}")
     return made

@@ -179,6 +179,7 @@ def _draw_exported(
     request = asked.settled(pipeline)
     for path in pair:
         say_notes(f"{path}: {note}" for note in pipeline.check_lora(path))
+    say_notes(request.notes(pipeline))
     started = time.perf_counter()
     request.merge(pipeline, *pair)
     seconds = time.perf_counter() - started

@@ -22,6 +22,7 @@ from lorarar.artefacts.picture import read_png
 from lorarar.errors import LorararError
 from lorarar.methods.factored import FACTORED
 from lorarar.methods.scheduled import SCHEDULED
+from lorarar.runtime.limits import draws_any_size, size_unit
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.request import RANGES, DrawRequest, lora_facts, read_request
 from lorarar.runtime.samplers import SAMPLERS
@@ -50,7 +51,7 @@ class Asked(NamedTuple):
     request: DrawRequest
     content: Path
     style: Path
-    rest: dict[str, Any]
+    rest: dict[str, str]
 
 
 def make_app(
@@ -80,7 +81,7 @@ def make_app(
             if name not in choices:
                 raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
             files.append(choices[name].file)
-        rest = {name: fields.pop(name, "") for name in besides}
+        rest = {name: str(fields.pop(name, "")) for name in besides}
         return Asked(read_request(fields).settled(pipeline), *files, rest)
 
     async def about(request: Request) -> Response:
@@ -166,9 +167,10 @@ def _about(pipeline: Pipeline, listing: Listing) -> dict[str, Any]:
         "pipeline": f"{made.base}, {made.quantize}, {side} x {side} pixels",
         "methods": [*FACTORED, *SCHEDULED],
         "samplers": [*SAMPLERS],
+        "sampler": pipeline.schedule.sampler or next(iter(SAMPLERS)),
         "layouts": LAYOUTS,
         "side": side,
-        "size_unit": pipeline.size_unit if pipeline.draws_any_size else 0,
+        "size_unit": size_unit(made) if draws_any_size(made) else 0,
         "largest": LARGEST,
         "ranges": RANGES,
         "loras": [_describe(name, choice) for name, choice in listing.offered.items()],

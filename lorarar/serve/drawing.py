@@ -20,10 +20,12 @@ from lorarar.runtime.request import DrawRequest
 
 
 class Event(TypedDict, total=False):
-    """`ahead` and `seed`, or one of the others, and `of` beside `step`; see `Drawer.draw`."""
+    """`ahead`, `seed` and `notes`, or one of the others, and `of` beside `step`; see
+    `Drawer.draw`."""
 
     ahead: int
     seed: int
+    notes: list[str]
     merged: float
     step: int
     of: int
@@ -54,9 +56,9 @@ class Drawer:
     async def draw(
         self, request: DrawRequest, content: Path, style: Path
     ) -> AsyncGenerator[Event, None]:
-        """Yield events, as they happen: `ahead`, pictures that are drawn before this one, and
-        `seed`; `merged`, in milliseconds; `step`, `of`; `picture`, a PNG's data URL. Or `error`, a
-        line.
+        """Yield events, as they happen: `ahead`, pictures that are drawn before this one, `seed`
+        and `notes`, what of the prompts is left out; `merged`, in milliseconds; `step`, `of`;
+        `picture`, a PNG's data URL. Or `error`, a line.
 
         request: settled. Closing the iterator cancels the picture.
         """
@@ -71,7 +73,8 @@ class Drawer:
             return cancelled.is_set() or self.stopping.is_set()
 
         self.jobs = [job for job in self.jobs if not job.done()]
-        yield {"ahead": self.ahead, "seed": request.seed}
+        notes = request.notes(self.pipeline)
+        yield {"ahead": self.ahead, "seed": request.seed, "notes": notes}
         job = self.thread.submit(
             self._work, request, content, style, send=send, is_cancelled=is_cancelled
         )

@@ -24,6 +24,7 @@ export function showChoices(about) {
     if (about.size_unit) Object.assign(side, { min: about.size_unit, step: about.size_unit });
   }
   field.sampler.replaceChildren(...about.samplers.map((name) => new Option(name)));
+  field.sampler.value = about.sampler;
   field.method.replaceChildren(
     ...about.methods.map((name) => new Option(METHODS[name] ?? name, name)));
   field.method.value = about.method;

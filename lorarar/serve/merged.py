@@ -1,12 +1,15 @@
 """The pair that draws as a LoRA file, in any layout."""
 
+import shutil
 import zipfile
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from secrets import token_urlsafe
+from typing import cast
 
 from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.runtime.request import DrawRequest, lora_facts
 from lorarar.save import LAYOUTS, Layout, save_lora
@@ -22,7 +25,7 @@ class MergedFiles:
     folder: Path
     made: OrderedDict[str, Path] = field(default_factory=OrderedDict)
 
-    def write(self, request: DrawRequest, content: Path, style: Path, layout: Layout) -> str:
+    def write(self, request: DrawRequest, content: Path, style: Path, layout: str) -> str:
         """Merge two LoRAs as `request` draws with them, and return the key of the file.
 
         layout: of `lorarar.save`; PEFT's folder becomes a ZIP archive.
@@ -33,16 +36,15 @@ class MergedFiles:
             raise LorararError(f"layout '{layout:.80}' is unknown; use one of {', '.join(LAYOUTS)}")
         scales = request.content_scale, request.style_scale
         merged = self.pipeline.merge(content, style, *scales, method=request.method)
-        facts = {"content": lora_facts(content, scales[0]), "style": lora_facts(style, scales[1])}
         merged.metadata = {
             "lorarar.method": request.method,
             "modelspec.merged_from": f"{content.name}, {style.name}",
         }
-        for role, lora in facts.items():
+        for role, path, scale in zip(ROLES, (content, style), scales, strict=True):
             merged.metadata |= {
-                f"lorarar.{role}": lora.name,
-                f"lorarar.{role}.sha256": lora.sha256,
-                f"lorarar.{role}_scale": str(lora.scale),
+                f"lorarar.{role}": path.name,
+                f"lorarar.{role}.sha256": lora_facts(path, scale).sha256,
+                f"lorarar.{role}_scale": str(scale),
             }
         key = token_urlsafe(16)
         place = self.folder / key
@@ -53,11 +55,11 @@ class MergedFiles:
             file = _zipped(place / name)
         else:
             file = place / f"{name}.safetensors"
-            save_lora(merged, file, layout)
+            save_lora(merged, file, cast(Layout, layout))
         self.made[key] = file
         while len(self.made) > MOST_KEPT:
             _, oldest = self.made.popitem(last=False)
-            oldest.unlink()
+            shutil.rmtree(oldest.parent)
         return key
 
 

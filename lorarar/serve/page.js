@@ -110,7 +110,8 @@ async function drawAll(requests) {
   }
 }
 
-function showEvent({ ahead, merged, step, of }) {
+function showEvent({ ahead, notes, merged, step, of }) {
+  if (notes?.length) complain(notes.join("; "));
   if (ahead !== undefined) say(ahead ? "Waiting for the picture before this one" : "Merging");
   if (merged !== undefined) {
     const time = merged < 0.1 ? "under 0.1" : merged.toFixed(1);

@@ -6,6 +6,9 @@ from threading import Lock
 from typing import NamedTuple
 
 from lorarar.errors import LorararError
+from lorarar.files import read_safetensors
+from lorarar.formats.source import json_object
+from lorarar.hypernet import ROLES, Role
 from lorarar.runtime.cache import FileVersion, file_version
 from lorarar.runtime.pipeline import Pipeline
 from lorarar.serve.loras import OfferedLora, left_out, list_loras
@@ -14,10 +17,13 @@ MOST_NAMED = 3  # in a line
 
 
 class Looked(NamedTuple):
-    """What a look at a file's header showed. notes: what takes no part; trouble: why the file
-    cannot be used, "" if it can."""
+    """What a look at a file's header showed. notes: what takes no part; role: that it is prepared
+    for, if it is; phrase: that calls it, if the file says so; trouble: why it cannot be used, ""
+    if it can."""
 
     notes: tuple[str, ...] = ()
+    role: Role | None = None
+    phrase: str = ""
     trouble: str = ""
 
 
@@ -58,11 +64,17 @@ class Shelf:
                 except LorararError as error:
                     skipped[choice.file.name] = str(error)
                     continue
-                notes, trouble = self.looked[version]
-                if trouble:
-                    skipped[choice.file.name] = trouble
+                looked = self.looked[version]
+                if looked.trouble:
+                    skipped[choice.file.name] = looked.trouble
                 else:
-                    offered[name] = replace(choice, notes=notes)
+                    offered[name] = replace(
+                        choice,
+                        kinds=(looked.role,) if looked.role else choice.kinds,
+                        prompt=choice.prompt or looked.phrase,
+                        phrase=choice.phrase or looked.phrase,
+                        notes=looked.notes,
+                    )
         return Listing(offered, skipped)
 
     def describe(self) -> str:
@@ -81,6 +93,10 @@ class Shelf:
 
     def _look(self, file: Path) -> Looked:
         try:
-            return Looked(notes=tuple(self.pipeline.check_lora(file)))
+            notes = tuple(self.pipeline.check_lora(file))
+            _, metadata = read_safetensors(file)
+            role = json_object(metadata, "lorarar.prepared", file).get("role")
+            phrase = metadata.get("modelspec.trigger_phrase", "")
+            return Looked(notes, role if role in ROLES else None, phrase)
         except LorararError as error:
             return Looked(trouble=str(error).removeprefix(f"{file}: "))

@@ -17,6 +17,7 @@ from lorarar.errors import LorararError
 from lorarar.files import read_safetensors, user_cache, write_atomically
 from lorarar.image_files import UNREADABLE
 from lorarar.runtime.cache import FileVersion, file_version
+from lorarar.runtime.limits import draws_any_size
 from lorarar.runtime.request import lora_facts
 from lorarar.serve.drawing import Drawer
 
@@ -74,7 +75,7 @@ class Thumbnails:
     def _draw(self, version: FileVersion, prompt: str) -> bytes | None:
         pipeline = self.drawer.pipeline
         made = pipeline.manifest.side * pipeline.manifest.pixels
-        side = min(made, LARGEST_DRAWN) if pipeline.draws_any_size else made
+        side = min(made, LARGEST_DRAWN) if draws_any_size(pipeline.manifest) else made
         try:
             kept = self._file(version)
             pipeline.load_lora(version.path)
