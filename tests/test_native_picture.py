@@ -33,6 +33,13 @@ PAIR = LORAS / "votol.safetensors", LORAS / "neon.safetensors"
 PROMPT = "a votol cup on grass in neon style"
 ENGINES: tuple[Engine, ...] = ("executorch", "onnxruntime")
 SCHEDULER = "scheduler/scheduler_config.json"
+EDM = {
+    "_class_name": "EDMEulerScheduler",
+    "sigma_min": 0.002,
+    "sigma_max": 80.0,
+    "sigma_schedule": "karras",
+    "rho": 7.0,
+}
 SAME = 60.0  # dB; as the runner's ONNX Runtime is of another version than Python's
 
 
@@ -181,6 +188,10 @@ def change_manifest(folder: Path, **changes: object) -> None:
         {"timestep_spacing": "leading", "steps_offset": 1},
         {"timestep_spacing": "linspace", "beta_schedule": "linear"},
         {"prediction_type": "v_prediction"},
+        {"use_karras_sigmas": True, "lower_order_final": False, "steps_offset": None},
+        {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
+        EDM | {"sigma_data": 0.5},
+        EDM | {"prediction_type": "v_prediction", "sigma_data": 1.0},
     ],
 )
 def test_every_schedule_is_the_python_runtimes(case, changes, tmp_path):
@@ -290,7 +301,13 @@ def test_manifests_that_are_no_json_are_refused(case, copied, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"use_karras_sigmas": True}, "use_karras_sigmas true is not supported"),
+        ({"algorithm_type": "sde-dpmsolver++"}, 'algorithm_type "sde-dpmsolver++" is not'),
+        ({"thresholding": True, "solver_order": 3}, "solver_order 3, thresholding true is not"),
+        ({"of_next_year": 1}, "of_next_year 1 is not supported"),
+        ({"sigma_max": 10.0}, "sigma_max 10.0 is not supported"),
+        ({"steps_offset": 1000}, "steps_offset 1000"),
+        (EDM | {"sigma_data": 0.5, "rho": 0}, "sigma_data 0.5, rho 0"),
+        ({"_class_name": "LCMScheduler"}, "LCMScheduler is no sampler of this runner; give --sam"),
         ({"beta_schedule": "cosine"}, 'beta_schedule "cosine" is not supported'),
         ({"timestep_spacing": 7}, "timestep_spacing 7 is not supported"),
         ({"beta_end": "much"}, "no configuration of a scheduler"),
@@ -301,6 +318,19 @@ def test_unknown_schedules_are_refused_by_name(case, changes, said, tmp_path):
     folder = with_scheduler(case.folder, tmp_path / "exported", **changes)
     line = refused(case, folder, tmp_path)
     assert SCHEDULER in line and said in line
+
+
+def test_euler_draws_for_other_samplers_if_it_is_told_to(case, tmp_path):
+    if case.engine == "executorch":
+        pytest.skip("the sampler is the same for both engines, and ONNX Runtime's loads faster")
+    changes = {"_class_name": "DPMSolverMultistepScheduler"}
+    folder = with_scheduler(case.folder, tmp_path / "exported", **changes)
+    draw(case, folder, tmp_path / "picture.png", "--sampler", "euler")
+    pipeline = Pipeline.load(folder, case.engine, threads=1)
+    assert_same_picture(case, tmp_path / "picture.png", pipeline, sampler="euler")
+    assert "--sampler lcm: is not in this runner" in refused(
+        case, folder, tmp_path, "--sampler", "lcm"
+    )
 
 
 def test_loras_that_do_not_fit_are_refused(case, tmp_path):
@@ -341,5 +371,15 @@ def test_given_tensors_that_do_not_fit_are_refused(case, tmp_path):
         write_safetensors(path, tensors | changes, {}, force=True)
         assert said in refused(case, case.folder, tmp_path, "--given", path)
     assert "no tensor" in refused(case, case.folder, tmp_path, "--given", PAIR[0])
-    for option, value in (("--steps", "0"), ("--steps", "1.5"), ("--guidance", "much")):
+    for option, value in (
+        ("--steps", "0"),
+        ("--steps", "1.5"),
+        ("--guidance", "much"),
+        ("--guidance", "nan"),
+    ):
         assert f"{option} {value}" in refused(case, case.folder, tmp_path, option, value)
+
+
+def test_pixels_that_are_not_finite_are_refused(case, tmp_path):
+    line = refused(case, case.folder, tmp_path, "--guidance", "3e38")
+    assert str(case.folder) in line and "not finite" in line

@@ -1,4 +1,5 @@
 // lorarar-run: merges and pictures without Python; prints one JSON object (docs/native.md).
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -48,11 +49,11 @@ const std::vector<Command> COMMANDS = {
     {"step", "FOLDER --given GIVEN.safetensors [CONTENT STYLE]", 1, 3, {"given"}, {}, run_step},
     {"picture",
      "FOLDER --given GIVEN.safetensors [CONTENT STYLE] -o OUT.png "
-     "[--latents OUT.safetensors] [--steps 20] [--guidance 5]",
+     "[--latents OUT.safetensors] [--steps 20] [--guidance 5] [--sampler euler]",
      1,
      3,
      {"given", "o"},
-     {"latents", "steps", "guidance"},
+     {"latents", "steps", "guidance", "sampler"},
      run_picture},
 };
 
@@ -146,7 +147,9 @@ double Arguments::number(const std::string& option, double otherwise) const {
   const std::string& text = get(option);
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
-  if (text.empty() || *end != '\0') throw Refusal("--" + option + " " + text + ": give a number");
+  if (text.empty() || *end != '\0' || !std::isfinite(value)) {
+    throw Refusal("--" + option + " " + text + ": give a finite number");
+  }
   return value;
 }
 

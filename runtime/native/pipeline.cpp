@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "numeric.hpp"
 #include "refusal.hpp"
 
 namespace lorarar {
@@ -193,7 +194,13 @@ Tensor Pipeline::decode(const Tensor& latents) {
   auto [given, values] = make_tensor<float>(Dtype::f32, latents.shape);
   const auto scaling = static_cast<float>(exported_.scaling);
   for (size_t i = 0; i < latents.count(); ++i) values[i] = latents.as<float>()[i] / scaling;
-  return output(run(DECODER, {{"latent_sample", given}}), "sample", {1, 3, -1, -1});
+  const Tensor picture =
+      output(run(DECODER, {{"latent_sample", given}}), "sample", {1, 3, -1, -1});
+  if (!is_finite(picture)) {
+    throw Refusal(exported_.folder +
+                  ": drew pixels that are not finite; lower guidance or LoRAs' scales");
+  }
+  return picture;
 }
 
 Tensor Pipeline::output(const Tensors& outputs, const std::string& name,

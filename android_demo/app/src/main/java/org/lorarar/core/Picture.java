@@ -12,8 +12,16 @@ public final class Picture {
         this.argb = argb;
     }
 
-    /** From (3, height, width) in [-1, 1], clipped. */
-    static Picture of(float[] sample, int width, int height) {
+    /**
+     * From (3, height, width) in [-1, 1], clipped.
+     *
+     * @throws LorararException if a pixel is not finite, as it would be black
+     */
+    static Picture of(float[] sample, int width, int height) throws LorararException {
+        if (!Weights.areFinite(sample)) {
+            throw new LorararException(
+                "drew pixels that are not finite; lower guidance or LoRAs' scales");
+        }
         int count = width * height;
         int[] argb = new int[count];
         for (int i = 0; i < count; i++) {

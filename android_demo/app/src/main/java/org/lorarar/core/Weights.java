@@ -38,7 +38,7 @@ final class Weights {
         }
     }
 
-    private static boolean areFinite(float[] values) {
+    static boolean areFinite(float[] values) {
         float zero = 0;
         for (float value : values) {
             zero += value * 0; // stays NaN once it is
