@@ -103,11 +103,11 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises LorararError if one does, naming it, or if the folder cannot be written.
     """
+    make_folder(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         file = (folder / LOCK).open("a+")
     except OSError as error:
-        raise LorararError(f"{folder}: cannot be made ({error}); choose another place") from error
+        raise LorararError(f"{folder}: cannot be written ({error.strerror})") from error
     with file:
         try:
             _lock(file)
@@ -121,6 +121,17 @@ def held(folder: Path) -> Iterator[None]:
         file.write(f"{os.getpid()} on {node()}")
         file.flush()
         yield
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those that it is in, if there is none.
+
+    Raises LorararError if it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LorararError(f"{folder}: cannot be made ({error}); choose another place") from error
 
 
 def _lock(file: IO) -> None:

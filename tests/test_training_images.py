@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from lorarar.errors import LorararError
-from lorarar.training.images import describe_images, load_examples, read_image
+from lorarar.training.images import find_images, load_examples, read_image
 
 
 def draw(path, mode="RGB", colour=0):
@@ -68,11 +68,14 @@ def test_one_line_says_what_is_trained_on(tmp_path):
     draw(tmp_path / "a.png", "RGBA", (255, 0, 0, 0))
     draw(tmp_path / "b.png")
     (tmp_path / "b.txt").write_text("a dog")
-    for name in ("notes.pdf", "more.pdf", "raw.dng"):
+    for name in ("more.pdf", "notes.pdf", "raw.dng"):
         (tmp_path / name).touch()
-    assert describe_images(tmp_path) == (
-        f"{tmp_path}: 2 images, 1 with captions of their own; 1 transparent ones on white; "
-        "left out: 2 x .pdf, 1 x .dng"
+    draw(tmp_path / "sub" / "c.png")
+    (tmp_path / "sub" / "metadata.jsonl").touch()
+    (tmp_path / "read me.txt").touch()
+    assert find_images(tmp_path).describe() == (
+        f"{tmp_path}: 3 images, 1 with captions of their own; 1 transparent ones on white; "
+        "left out: 2 x .pdf, 1 x .dng, 1 x .txt, 1 x .jsonl"
     )
 
 

@@ -18,6 +18,7 @@ to a folder of that name in the user's cache.
 """
 
 import json
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from lorarar.files import user_cache
 from lorarar.hypernet import ROLES, Role
 
 TRAINING_FORMAT = "lorarar.manifest.1"
+NEEDED = {"file", "kind", "images", "prompt"}
+LINE = dict.fromkeys((*NEEDED, "phrase"), str) | {"held_out": bool}  # what a LoRA's line may have
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,8 +76,8 @@ def image_cache() -> Path:
 def load_manifest(path: Path) -> TrainingManifest:
     """Read a manifest to train by, whose LoRAs need not exist yet.
 
-    Raises LorararError as `read_manifest` does, and if it names images that neither exist nor are
-    drawn when they are needed.
+    Raises LorararError as `read_manifest` does, if it names images that neither exist nor are
+    drawn when they are needed, and if two LoRAs have the same name.
     """
     manifest = read_manifest(path)
     for entry in manifest.loras:
@@ -82,6 +85,9 @@ def load_manifest(path: Path) -> TrainingManifest:
             raise LorararError(
                 f"{manifest.path}: names images '{entry.images}', which do not exist"
             )
+    (name, count), *_ = [*Counter(e.name for e in manifest.loras).most_common(1), ("", 0)]
+    if count > 1:
+        raise LorararError(f"{manifest.path}: {count} LoRAs are called '{name}'; rename one")
     return manifest
 
 
@@ -93,51 +99,48 @@ def read_manifest(path: Path) -> TrainingManifest:
     if path.is_dir():
         path = path / "manifest.json"
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())  # UTF-8 in any locale, with or without BOM
         if content["format"] != TRAINING_FORMAT:
             raise LorararError(
                 f"{path}: is of format '{content['format']}', not '{TRAINING_FORMAT}'"
             )
-        manifest = TrainingManifest(path, (), dict(content.get("recipe", {})), content.get("drawn"))
+        recipe = _typed("recipe", content.get("recipe", {}), dict)
+        drawn = _typed("drawn", content.get("drawn"), str | None)
+        lines = _typed("loras", content["loras"], list)
+        manifest = TrainingManifest(path, (), recipe, drawn)
         root = manifest.image_root
-        entries = tuple(_entry(path.parent, root, **line) for line in content["loras"])
+        entries = tuple(_entry(path, root, f"loras[{n}]", line) for n, line in enumerate(lines))
     except OSError as error:
         raise LorararError(f"{path}: cannot be read ({error.strerror}); give a manifest") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise LorararError(
             f"{path}: no manifest ({error!r}); see docs/training.md for its form"
         ) from error
-    for entry in entries:
-        _check_kind(entry, path)
     return replace(manifest, loras=entries)
 
 
-def _entry(
-    folder: Path,
-    image_root: Path,
-    *,
-    file: str,
-    kind: Role,
-    images: str,
-    prompt: str,
-    held_out: bool = False,
-    phrase: str = "",
-) -> Entry:
-    return Entry(
-        file=folder / file,
-        kind=kind,
-        images=image_root / images,
-        prompt=str(prompt),
-        held_out=bool(held_out),
-        phrase=str(phrase),
-    )
+def _entry(manifest: Path, image_root: Path, what: str, line: Any) -> Entry:
+    """Raises ValueError or TypeError if a line is not as this module says."""
+    said = _typed(what, line, dict)
+    unknown, missing = said.keys() - LINE.keys(), NEEDED - said.keys()
+    if unknown:
+        raise ValueError(f"{what} has unknown {', '.join(sorted(unknown))}")
+    if missing:
+        raise ValueError(f"{what} has no {', '.join(sorted(missing))}")
+    for key, value in said.items():
+        _typed(f"{what}'s {key}", value, LINE[key])
+    if said["kind"] not in ROLES:
+        raise ValueError(f"{what} is of kind '{said['kind']}'; use {' or '.join(ROLES)}")
+    if not said["file"] or not said["images"]:
+        raise ValueError(f"{what} names no file or no images")
+    places = {"file": manifest.parent / said["file"], "images": image_root / said["images"]}
+    return Entry(**said | places)
 
 
-def _check_kind(entry: Entry, path: Path) -> None:
-    if entry.kind not in ROLES:
-        raise LorararError(
-            f"{path}: '{entry.file.name}' is of kind '{entry.kind}'; use {' or '.join(ROLES)}"
-        )
+def _typed(what: str, value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(f"{what} is {value!r:.80}, of type {type(value).__name__}")
+    return value
 
 
 def check_trained(manifest: TrainingManifest, held_out: bool) -> None:

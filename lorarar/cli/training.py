@@ -54,10 +54,8 @@ def train_lora(
     force: Force = False,
 ) -> None:
     """Train a content or style LoRA on a folder of images (DreamBooth); resumes if killed."""
-    from lorarar.training.images import describe_images
     from lorarar.training.lora import train_lora
 
-    say(describe_images(images), Console(stderr=True))
     recipe = LoraRecipe(
         rank=rank,
         steps=steps,
@@ -76,7 +74,9 @@ def train_lora(
         snr_gamma=snr_gamma,
         sample_every=sample_every,
     )
-    train_lora(model, images, prompt, kind, output=output, recipe=recipe, force=force)
+    train_lora(
+        model, images, prompt, kind, output=output, recipe=recipe, force=force, say=_say_aside
+    )
     typer.echo(f"{output}: trained, rank {rank}, {steps} steps")
 
 
@@ -145,5 +145,9 @@ def train_many(
     from lorarar.training.many import train_many
 
     draw_missing_images(manifest)
-    trained = train_many(model, manifest, workers)
+    trained = train_many(model, manifest, workers, _say_aside)
     typer.echo(f"{manifest}: {len(trained)} LoRAs trained")
+
+
+def _say_aside(line: str) -> None:
+    say(line, Console(stderr=True))

@@ -4,13 +4,13 @@ Pictures: `SUBJECT/STYLE/NN.png`, or `METHOD/SUBJECT/STYLE/NN.png`, or any names
 `metadata.jsonl` explains. References: `subjects/NAME/*.png` and `styles/NAME/*.png`.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorarar.errors import LorararError
 from lorarar.evaluate.questions import Subject
+from lorarar.text_files import damaged_line, read_json_lines
 
 MANIFEST = "metadata.jsonl"  # as Hugging Face's image folders have it
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp"}
@@ -86,11 +86,12 @@ def _named(folder: Path) -> list[Picture]:
 
 
 def _listed(manifest: Path) -> list[Picture]:
-    try:
-        lines = [json.loads(line) for line in manifest.read_text("utf-8").splitlines() if line]
-        pictures = [_picture(manifest.parent, line) for line in lines]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LorararError(f"{manifest}: damaged ({error!r}); each line is like {LINE}") from error
+    pictures = []
+    for number, line in read_json_lines(manifest, LINE):
+        try:
+            pictures.append(_picture(manifest.parent, line))
+        except (ValueError, KeyError, TypeError) as error:
+            raise damaged_line(manifest, number, error, LINE) from error
     missing = next((each.path for each in pictures if not each.path.is_file()), None)
     if missing:
         raise LorararError(f"{manifest}: names '{missing}', which does not exist; remove its line")

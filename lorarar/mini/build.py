@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL
 
 from lorarar.artefacts.training import TRAINING_FORMAT
 from lorarar.bases import PROJECTIONS
+from lorarar.command import run_script
 from lorarar.files import write_atomically, write_folder_atomically
 from lorarar.mini.judge import save_judge, train_judge
 from lorarar.mini.pictures import PIXELS_SHA256, PRIOR, draw_training_images
@@ -27,6 +28,7 @@ from lorarar.parallel import cores
 from lorarar.training.hypernet import train_hypernet
 from lorarar.training.many import train_many
 from lorarar.training.recipes import HypernetRecipe
+from lorarar.unfinished import held
 
 LORA_RECIPE = {
     "rank": 6,
@@ -111,8 +113,9 @@ def _entry(name: str, kind: str, prompt: str, held_out: bool) -> dict:
 
 def main(output: Annotated[Path, typer.Option("--output", "-o")]) -> None:
     """Train the judge, the small SDXL, its LoRAs and their hypernetwork; resumes if killed."""
-    build(output)
+    with held(output):
+        build(output)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

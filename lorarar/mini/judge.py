@@ -13,6 +13,7 @@ from lorarar.files import write_atomically
 from lorarar.mini.styles import PLAIN, STYLES, random_style
 from lorarar.mini.things import ACCESSORIES, CLASSES, MARKINGS, Individual
 from lorarar.mini.world import SUBJECTS, draw, random_individual, random_scene
+from lorarar.training.identity import begin
 from lorarar.training.loop import train
 
 OTHER = "other"
@@ -110,6 +111,7 @@ def train_judge(folder: Path, steps: int = STEPS, seed: int = 0) -> Judge:
         return float(loss.detach())
 
     parts = {"judge": judge, "optimiser": optimiser, "schedule": schedule}
+    begin(folder, {"steps": steps, "seed": seed})
     train(step, parts, steps, folder, seed=seed, label="judge")
     return judge.eval()
 

@@ -4,7 +4,6 @@ python -m lorarar.mini.pictures
 """
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import numpy as np
@@ -26,6 +25,7 @@ from lorarar.mini.world import (
     random_scene,
 )
 from lorarar.training.images import write_examples
+from lorarar.unfinished import sweep_beside, unfinished_folder
 
 IMAGES = 20  # per LoRA
 PRIOR = "prior"
@@ -62,9 +62,10 @@ def draw_training_images(loras: Path) -> None:
 def _write_whole(folder: Path, pictures: Captioned) -> None:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as part:
-            write_examples(Path(part, "new"), pictures)
-            Path(part, "new").rename(folder)
+        sweep_beside(folder)
+        with unfinished_folder(folder) as part:
+            write_examples(part / "new", pictures)
+            (part / "new").rename(folder)
     except OSError as error:
         if not folder.exists():
             raise LorararError(f"{folder}: cannot be written ({error}); free some space") from error

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import AutoencoderKL, StableDiffusionXLPipeline
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,7 +16,9 @@ from lorarar.mini.model import make_pipeline, make_vae
 from lorarar.mini.styles import PLAIN, random_style
 from lorarar.mini.world import SIZE, colour_name, draw, prompt_for, random_individual, random_scene
 from lorarar.training.denoising import Examples, add_noise, predict, snr_weights
+from lorarar.training.identity import begin, model_hash
 from lorarar.training.loop import train
+from lorarar.training.noise import training_scheduler
 
 STYLED = 0.4  # share of drawings in a random style, never one of the 16
 MARKED = 0.7  # share of drawings of marked individuals
@@ -79,6 +81,7 @@ def train_vae(folder: Path, steps: int = VAE_STEPS, seed: int = 0) -> Autoencode
         return float(error.detach())
 
     parts = {"vae": vae, "optimiser": optimiser, "schedule": schedule}
+    begin(folder, {"steps": steps, "seed": seed})
     train(step, parts, steps, folder, seed=seed, label="autoencoder")
     generator = np.random.default_rng((seed, steps))
     pictures = np.stack([base_drawing(generator, 0.5, 0.3)[0] for _ in range(256)])
@@ -110,6 +113,8 @@ def train_base(
     tenth picture, for classifier-free guidance (arXiv 2207.12598).
     """
     pipeline = make_pipeline(vae, seed)
+    facts = {"steps": steps, "seed": seed, "drawings": drawings, "model": model_hash(pipeline)}
+    begin(folder, facts)
     latents, prompts = drawings_as_latents(vae, drawings, seed)
     tokens = _tokens(pipeline, prompts)
     model = nn.ModuleList([pipeline.unet, pipeline.text_encoder, pipeline.text_encoder_2]).train()
@@ -120,7 +125,7 @@ def train_base(
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, 8e-4, total_steps=steps + 1, pct_start=0.05, cycle_momentum=False
     )
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = training_scheduler(pipeline)
     sizes = torch.tensor([[SIZE, SIZE, 0, 0, SIZE, SIZE]] * BATCH)
 
     def step(index: int) -> float:

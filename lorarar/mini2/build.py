@@ -6,18 +6,22 @@ Each stage that is finished is kept, and a later call goes on after it; on a CPU
 of the long ones. See LOG.md for how long each takes on which machine.
 """
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
 
+from lorarar.command import run_script
 from lorarar.mini2.lanes import beside
 from lorarar.mini2.machine import DEVICE, Clock, precision, workers
 from lorarar.mini2.plan import PLANS, Plan
 from lorarar.mini2.report import report
 from lorarar.mini2.samples import CHUNK, Sketches, begin
 from lorarar.mini2.tuning import Tuning
+from lorarar.training import identity
+from lorarar.unfinished import held
 
 STAGES = "judge", "vae", "base", "loras", "pairs"
 
@@ -62,8 +66,11 @@ def main(
     until: Annotated[str, typer.Option(help=", ".join(STAGES))] = STAGES[-1],
 ) -> None:
     """Train the judge, the small SDXL and its LoRAs; goes on after what is done."""
-    build(output, PLANS[plan], begin_for(output, PLANS[plan], processes), until)
+    sketches = begin_for(output, PLANS[plan], processes)  # before: what is forked holds it, too
+    with held(output):
+        identity.begin(output / "work", asdict(PLANS[plan]))
+        build(output, PLANS[plan], sketches, until)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_script(main)

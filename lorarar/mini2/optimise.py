@@ -9,7 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lorarar.errors import LorararError
+from lorarar.files import write_atomically
 from lorarar.mini2.machine import DEVICE, Clock, faster
+from lorarar.training.loop import UNUSABLE
+from lorarar.unfinished import make_folder
 
 WARM = 0.04  # share of the time in which the rate rises
 SAVE_SECONDS = 300
@@ -87,22 +91,26 @@ def train(
 
 def _save(state: Path, model: Any, optimiser: Any, means: Any, clock: Clock, done: int) -> None:
     parts = {"model": model.state_dict(), "optimiser": optimiser.state_dict(), "means": means}
-    beside = state.with_suffix(".part")
-    state.parent.mkdir(parents=True, exist_ok=True)
-    torch.save(parts | {"done": done, "spent": clock.spent}, beside)
-    beside.replace(state)
+    make_folder(state.parent)
+    content = parts | {"done": done, "spent": clock.spent}
+    write_atomically(state, lambda file: torch.save(content, file), force=True)
 
 
 def _restore(state: Path | None, model: Any, optimiser: Any, means: Any, clock: Clock) -> int:
     if state is None or not state.exists():
         return 0
-    parts = torch.load(state, map_location=DEVICE, weights_only=True)
-    model.load_state_dict(parts["model"])
-    optimiser.load_state_dict(parts["optimiser"])
-    if means:
-        torch._foreach_copy_(means, parts["means"])
-    clock.started -= parts["spent"]
-    return int(parts["done"])
+    try:
+        parts = torch.load(state, map_location=DEVICE, weights_only=True)
+        model.load_state_dict(parts["model"])
+        optimiser.load_state_dict(parts["optimiser"])
+        if means:
+            torch._foreach_copy_(means, parts["means"])
+        clock.started -= parts["spent"]
+        return int(parts["done"])
+    except UNUSABLE as error:
+        raise LorararError(
+            f"{state}: no state of this training ({error!r}); remove it to start anew"
+        ) from error
 
 
 def _set_rate(optimiser: torch.optim.Optimizer, value: float) -> None:

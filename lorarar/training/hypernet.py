@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
@@ -32,10 +32,18 @@ from lorarar.hypernet import ROLES, Role, is_predicted, save_hypernet
 from lorarar.lora import load_lora
 from lorarar.plot import plot_losses
 from lorarar.training.denoising import Examples, default_side, encode, naming_both
+from lorarar.training.identity import (
+    begin,
+    lora_facts,
+    model_hash,
+    recipe_facts,
+    working_folder,
+)
 from lorarar.training.images import load_examples
 from lorarar.training.loop import LOSSES, STATE, scaler_of, train
+from lorarar.training.noise import Scheduler, training_scheduler
 from lorarar.training.objective import merge_loss, overlap, together_loss
-from lorarar.training.recipes import OBJECTIVES, HypernetRecipe
+from lorarar.training.recipes import HypernetRecipe
 from lorarar.training.torch_hypernet import Best, TorchHypernet
 
 VALIDATION_BATCHES = 4
@@ -60,7 +68,7 @@ class PairedModel:
     """
 
     pipeline: StableDiffusionXLPipeline
-    scheduler: DDPMScheduler
+    scheduler: Scheduler
     shapes: dict[str, Shape]
     paired: dict[str, PairedLinear]
     loras: dict[str, KnownLora]
@@ -94,7 +102,8 @@ def train_hypernet(
     training's state are kept in `OUTPUT.training/`, from where the same call goes on. Run it with
     `accelerate launch -m lorarar train ...` on several devices: each then takes pairs of its own.
 
-    Raises LorararError for bad input, a loss that is not finite, or if nothing can be written.
+    Raises LorararError for bad input, another training's state, a loss that is not finite, or if
+    nothing can be written.
     """
     refuse_existing(output, force)
     manifest = load_manifest(loras)
@@ -102,31 +111,39 @@ def train_hypernet(
     check_trained(manifest, held_out=False)
     _check_objective(manifest, recipe)
     accelerator = Accelerator(mixed_precision=recipe.precision)
-    training = _set_up(model, manifest, recipe, accelerator, first=pairs[0])
-    work = output.with_name(f"{output.name}.training")
-    parts = {
-        "hypernet": accelerator.unwrap_model(training.hypernet),
-        "optimiser": training.optimiser,
-        "schedule": training.schedule,
-        "best": training.best,
-    }
-    train(
-        lambda index: _step(training, pairs),
-        parts | scaler_of(accelerator),
-        recipe.steps,
-        work,
-        seed=recipe.seed,
-        label="hypernetwork",
-        save_every=recipe.save_every,
-        process=accelerator.process_index,
-        validate=lambda: _validate(training, validation),
-    )
-    if accelerator.is_main_process:
-        trained = accelerator.unwrap_model(training.hypernet)
-        trained.load_state_dict(training.best.weights)
-        save_hypernet(trained.frozen(), output, force)
-        plot_losses(work / LOSSES, work / "loss.png")
-        (work / STATE).unlink()
+    with working_folder(output, accelerator) as work:
+        pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
+        facts = {
+            **recipe_facts(recipe),
+            "processes": accelerator.num_processes,
+            "model": model_hash(pipeline),
+            **lora_facts(manifest),
+        }
+        begin(work, facts, writes=accelerator.is_main_process)
+        training = _set_up(pipeline, manifest, recipe, accelerator, first=pairs[0])
+        parts = {
+            "hypernet": accelerator.unwrap_model(training.hypernet),
+            "optimiser": training.optimiser,
+            "schedule": training.schedule,
+            "best": training.best,
+        }
+        train(
+            lambda index: _step(training, pairs),
+            parts | scaler_of(accelerator),
+            recipe.steps,
+            work,
+            seed=recipe.seed,
+            label="hypernetwork",
+            save_every=recipe.save_every,
+            process=accelerator.process_index,
+            validate=lambda: _validate(training, validation),
+        )
+        if accelerator.is_main_process:
+            trained = accelerator.unwrap_model(training.hypernet)
+            trained.load_state_dict(training.best.weights)
+            save_hypernet(trained.frozen(), output, force)
+            plot_losses(work / LOSSES, work / "loss.png")
+            (work / STATE).unlink()
 
 
 def split_pairs(
@@ -150,10 +167,6 @@ def split_pairs(
 
 
 def _check_objective(manifest: TrainingManifest, recipe: HypernetRecipe) -> None:
-    if recipe.objective not in OBJECTIVES:
-        raise LorararError(
-            f"--objective {recipe.objective}: unknown; use one of {', '.join(OBJECTIVES)}"
-        )
     for entry in manifest.of("style", held_out=False):
         if recipe.objective == "together" and not entry.phrase:
             raise LorararError(
@@ -163,18 +176,18 @@ def _check_objective(manifest: TrainingManifest, recipe: HypernetRecipe) -> None
 
 
 def _set_up(
-    source: str | Path | None,
+    pipeline: StableDiffusionXLPipeline,
     manifest: TrainingManifest,
     recipe: HypernetRecipe,
     accelerator: Accelerator,
     *,
     first: Names,
 ) -> HypernetTraining:
-    """Load what is asked and make what is trained; first: the pair that its inputs are scaled to.
+    """Prepare what is asked and make what is trained; first: the pair its inputs are scaled to.
 
     Raises LorararError if the recipe predicts no layer of the model.
     """
-    model = _load_paired(source, manifest, recipe, accelerator.device)
+    model = _paired_model(pipeline, manifest, recipe)
     predicted = {
         name: shape for name, shape in model.shapes.items() if is_predicted(name, recipe.predicts)
     }
@@ -203,13 +216,9 @@ def _set_up(
     )
 
 
-def _load_paired(
-    source: str | Path | None,
-    manifest: TrainingManifest,
-    recipe: HypernetRecipe,
-    device: torch.device,
+def _paired_model(
+    pipeline: StableDiffusionXLPipeline, manifest: TrainingManifest, recipe: HypernetRecipe
 ) -> PairedModel:
-    pipeline = load_onto(device, source, recipe.precision, use="train")
     side = recipe.side or default_side(pipeline)
     loras = {e.name: _encode_lora(pipeline, e, side) for e in manifest.loras if not e.held_out}
     unet = pipeline.unet.requires_grad_(False)
@@ -218,7 +227,7 @@ def _load_paired(
     shapes = lora_shapes(unet)
     return PairedModel(
         pipeline=pipeline,
-        scheduler=DDPMScheduler.from_config(pipeline.scheduler.config),
+        scheduler=training_scheduler(pipeline),
         shapes=shapes,
         paired=pair_up(unet, list(shapes)),
         loras=loras,

@@ -15,10 +15,12 @@ from torch import Tensor
 from lorarar.artefacts.training import image_cache
 from lorarar.errors import LorararError
 from lorarar.image_files import PAPER, UNREADABLE, open_image, read_rgb
+from lorarar.text_files import damaged_line, read_json_lines, read_text
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".avif"}
 HEIF = {".heic", ".heif"}  # by Pillow's plug-in pillow-heif, where it is installed
 CAPTIONS = "metadata.jsonl"
+LINE = '{"file_name": "a.png", "text": "a dog"}'
 
 
 @dataclass(frozen=True)
@@ -29,52 +31,66 @@ class Example:
     prompt: str
 
 
-def load_examples(folder: Path, prompt: str) -> list[Example]:
-    """List the images of a folder and of those in it, each with its caption.
+@dataclass(frozen=True)
+class ImageFolder:
+    """Images below a folder, the captions that some have, and how many other files by suffix."""
+
+    folder: Path
+    images: list[Path]
+    captions: dict[Path, str]
+    skipped: Counter[str]
+
+    def examples(self, prompt: str) -> list[Example]:
+        """Return the images, each with its caption, or `prompt`."""
+        return [Example(image, self.captions.get(image, prompt)) for image in self.images]
+
+    def describe(self) -> str:
+        """Say in one line what is trained on, by whose captions, and what is not.
+
+        Raises LorararError if an image cannot be read.
+        """
+        said = [f"{len(self.images)} images, {len(self.captions)} with captions of their own"]
+        transparent = sum(map(_is_transparent, self.images))
+        if transparent:
+            said.append(f"{transparent} transparent ones on {PAPER}")
+        if self.skipped:
+            left = ", ".join(f"{count} x {suffix}" for suffix, count in self.skipped.items())
+            said.append(f"left out: {left}")
+        if HEIF & self.skipped.keys():
+            said.append("to read HEIC: pip install pillow-heif")
+        return f"{self.folder}: {'; '.join(said)}"
+
+
+def find_images(folder: Path) -> ImageFolder:
+    """List the images of a folder and of those in it, and their captions.
 
     A caption stands in `metadata.jsonl`, whose lines are {"file_name": ..., "text": ...} (Hugging
     Face's image folders), or in a text file beside the image (`dog.txt` of `dog.png`, as kohya's
-    trainers have it); `prompt` is for images that have neither.
+    trainers have it).
 
     Raises LorararError for a missing or empty folder, or for captions that are damaged or of
     images that are not there.
     """
-    listed = _images(folder)
-    captions = _captions(folder, listed)
-    return [Example(path, captions.get(path, prompt)) for path in listed]
-
-
-def describe_images(folder: Path) -> str:
-    """Say in one line what of a folder is trained on, by whose captions, and what is not.
-
-    Raises LorararError as `load_examples` does.
-    """
-    listed = _images(folder)
-    captions = _captions(folder, listed)
-    said = [f"{len(listed)} images, {len(captions)} with captions of their own"]
-    transparent = sum(map(_is_transparent, listed))
-    if transparent:
-        said.append(f"{transparent} transparent ones on {PAPER}")
-    ours = {".txt", ".jsonl", *SUFFIXES, *_heif()}
-    others = (path.suffix.lower() for path in _files(folder))
-    skipped = Counter(suffix or "no suffix" for suffix in others if suffix not in ours)
-    if skipped:
-        said.append("left out: " + ", ".join(f"{n} x {name}" for name, n in skipped.items()))
-    if HEIF & skipped.keys():
-        said.append("to read HEIC: pip install pillow-heif")
-    return f"{folder}: {'; '.join(said)}"
-
-
-def _images(folder: Path) -> list[Path]:
     if not folder.is_dir():
         drawn = folder.is_relative_to(image_cache())
         remedy = "run: python -m lorarar.mini.pictures" if drawn else "name a folder of images"
         raise LorararError(f"{folder}: no such folder; {remedy}")
     read = SUFFIXES | _heif()
-    images = sorted(path for path in _files(folder) if path.suffix.lower() in read)
+    files = sorted(_files(folder))
+    images = [path for path in files if path.suffix.lower() in read]
     if not images:
         raise LorararError(f"{folder}: holds no images ({', '.join(sorted(read))}); add some")
-    return images
+    used = {*images, *map(_caption_beside, images), folder / CAPTIONS}
+    skipped = Counter(path.suffix.lower() or "no suffix" for path in files if path not in used)
+    return ImageFolder(folder, images, _captions(folder, images), skipped)
+
+
+def load_examples(folder: Path, prompt: str) -> list[Example]:
+    """List the images of `find_images`, each with its caption; `prompt` is for those without.
+
+    Raises LorararError as `find_images` does.
+    """
+    return find_images(folder).examples(prompt)
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -95,50 +111,31 @@ def _heif() -> set[str]:
     return HEIF
 
 
+def _caption_beside(image: Path) -> Path:
+    return image.with_suffix(".txt")
+
+
 def _captions(folder: Path, images: list[Path]) -> dict[Path, str]:
     """By image; `metadata.jsonl` goes before text files."""
-    beside = {image: image.with_suffix(".txt") for image in images}
-    captions = {image: _text(path).strip() for image, path in beside.items() if path.is_file()}
+    beside = {image: _caption_beside(image) for image in images}
+    captions = {image: read_text(path).strip() for image, path in beside.items() if path.is_file()}
     known = {image.resolve(): image for image in images}
-    for name, text in _metadata(folder / CAPTIONS).items():
+    listed = folder / CAPTIONS
+    for number, line in read_json_lines(listed, LINE) if listed.exists() else ():
+        try:
+            name, text = line["file_name"], line["text"]
+            if not isinstance(name, str) or not isinstance(text, str):
+                raise TypeError("both are texts")
+        except (KeyError, TypeError) as error:
+            raise damaged_line(listed, number, error, LINE) from error
         image = known.get((folder / name).resolve())
         if image is None:
             raise LorararError(
-                f"{folder / CAPTIONS}: names '{name}', which is no image of this folder; "
+                f"{listed}: names '{name}', which is no image of this folder; "
                 "remove the line or add the image"
             )
         captions[image] = text
     return captions
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    if not path.exists():
-        return {}
-    named = {}
-    # Not splitlines: captions may hold what it takes for the end of a line, as U+2028.
-    for number, line in enumerate(_text(path).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            read = json.loads(line)
-            name, text = read["file_name"], read["text"]
-            if not isinstance(name, str) or not isinstance(text, str):
-                raise TypeError("both are texts")
-        except (ValueError, KeyError, TypeError) as error:
-            raise LorararError(
-                f"{path}: line {number} is damaged ({error}); "
-                "each is {'file_name': ..., 'text': ...}"
-            ) from error
-        named[name] = text
-    return named
-
-
-def _text(path: Path) -> str:
-    """Read UTF-8 with or without a byte order mark, whatever the locale."""
-    try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LorararError(f"{path}: is not UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _is_transparent(path: Path) -> bool:

@@ -12,9 +12,24 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lorarar.errors import LorararError
 from lorarar.files import write_atomically
+from lorarar.text_files import read_text
+from lorarar.unfinished import make_folder
 
 LOG_EVERY = 20
 STATE, LOSSES = "state.pt", "loss.jsonl"
+FIRST_WORDS = '{"step": '  # of a line of losses
+# What torch raises for files that are cut off, of something else, or of other shapes.
+UNUSABLE = (
+    pickle.UnpicklingError,
+    RuntimeError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+)
 
 
 def train(
@@ -38,13 +53,11 @@ def train(
     mean loss goes to `folder/loss.jsonl` every 20 steps, and before each save what `validate`
     returns. Of several processes, only number 0 writes.
 
-    Raises LorararError if the state cannot be read or written, or the loss is not finite.
+    Raises LorararError if state or losses are damaged, of another training or cannot be written,
+    or if the loss is not finite.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LorararError(f"{folder}: cannot be made ({error}); choose another place") from error
-    first = _resume(parts, folder / STATE, seed)
+    make_folder(folder)
+    first = _resume(parts, folder / STATE, steps, seed)
     log = _Log(folder / LOSSES, process == 0)
     log.forget_after(first)
     columns = (
@@ -100,10 +113,39 @@ class _Log:
     def forget_after(self, step: int) -> None:
         """Drop what a killed run logged after its last saved state."""
         if self.writes and self.path.exists():
-            lines = self.path.read_text().splitlines()
-            kept = [line for line in lines if json.loads(line)["step"] <= step]
-            text = "".join(line + "\n" for line in kept)
-            write_atomically(self.path, lambda file: file.write(text.encode()), force=True)
+            lines = read_losses(self.path)
+            kept = [json.dumps(line) + "\n" for line in lines if line["step"] <= step]
+            write_atomically(self.path, lambda file: file.write("".join(kept).encode()), force=True)
+
+
+def read_losses(path: Path) -> list[dict[str, float]]:
+    """Read a training's losses, but for a last line that a power failure or full disk cut off.
+
+    Raises LorararError if any other line is none of a training's.
+    """
+    lines = read_text(path).split("\n")
+    last = lines.pop().strip("\0")  # what follows the last line's end; zeros after a power failure
+    found = [_read_loss(path, number, line) for number, line in enumerate(lines, 1)]
+    if not FIRST_WORDS.startswith(last[: len(FIRST_WORDS)]):
+        raise _no_log(path, len(lines) + 1)
+    return found
+
+
+def _read_loss(path: Path, number: int, line: str) -> dict[str, float]:
+    try:
+        read = json.loads(line)
+        if not isinstance(read["step"], int):
+            raise TypeError("a step is a number")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _no_log(path, number) from error
+    return read
+
+
+def _no_log(path: Path, number: int) -> LorararError:
+    return LorararError(
+        f"{path}: line {number} is none of a training's losses; remove the file, or move it if it "
+        "is another's"
+    )
 
 
 def _save(parts: Mapping[str, Any], path: Path, done: int, seed: int) -> None:
@@ -119,7 +161,8 @@ def _save(parts: Mapping[str, Any], path: Path, done: int, seed: int) -> None:
     write_atomically(path, write, force=True)
 
 
-def _resume(parts: Mapping[str, Any], path: Path, seed: int) -> int:
+def _resume(parts: Mapping[str, Any], path: Path, steps: int, seed: int) -> int:
+    """Return how many steps the saved state has gone, which the parts are now in."""
     if not path.exists():
         return 0
     try:
@@ -128,11 +171,15 @@ def _resume(parts: Mapping[str, Any], path: Path, seed: int) -> int:
             raise LorararError(
                 f"{path}: was begun with seed {content['seed']}, not {seed}; remove it to restart"
             )
+        if not 0 <= content["step"] <= steps:
+            raise LorararError(
+                f"{path}: is of step {content['step']}, beyond {steps}; remove it to restart"
+            )
         for name, part in parts.items():
             part.load_state_dict(content["parts"][name])
         return content["step"]
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except UNUSABLE as error:
+        (reason, *_) = [*str(error).splitlines(), type(error).__name__]
         raise LorararError(
             f"{path}: no state of this training ({reason}); remove it to start anew"
         ) from error

@@ -1,12 +1,13 @@
 """Train a LoRA: DreamBooth (arXiv 2208.12242) with peft adapters on the attention projections."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from diffusers.training_utils import cast_training_params
 from peft import LoraConfig, get_peft_model_state_dict
 from torch import Tensor, nn
@@ -27,9 +28,20 @@ from lorarar.training.denoising import (
     snr_weights,
     without_prompts,
 )
-from lorarar.training.images import Example, load_examples
+from lorarar.training.identity import (
+    DIGITS,
+    Identity,
+    begin,
+    image_facts,
+    model_hash,
+    recipe_facts,
+    working_folder,
+)
+from lorarar.training.images import Example, find_images, load_examples
 from lorarar.training.loop import STATE, scaler_of, train
+from lorarar.training.noise import Scheduler, training_scheduler
 from lorarar.training.recipes import LoraRecipe
+from lorarar.unfinished import make_folder
 
 
 def train_lora(
@@ -41,42 +53,70 @@ def train_lora(
     output: Path,
     recipe: LoraRecipe,
     force: bool = False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> None:
     """Train one LoRA ("content" or "style") on a folder of images and write it to `output`.
 
     Losses, samples and, until it is done, the training's state are kept in `OUTPUT.training/`,
-    from where the same call goes on.
+    from where the same call goes on. say: takes the line that says what is trained on.
 
-    Raises LorararError for bad input, a loss that is not finite, or if nothing can be written.
+    Raises LorararError for bad input, another training's state, a loss that is not finite, or if
+    nothing can be written.
     """
     refuse_existing(output, force)
     accelerator = Accelerator(mixed_precision=recipe.precision)
-    examples = load_examples(images, prompt)
-    pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
-    side = recipe.side or default_side(pipeline)
-    work = output.with_name(f"{output.name}.training")
-    known = encode(pipeline, examples, side)
-    prior = load_prior(pipeline, recipe, work / "prior", side)
+    found = find_images(images)
+    examples = found.examples(prompt)
+    with working_folder(output, accelerator) as work:
+        if accelerator.is_main_process:
+            say(found.describe())
+        pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
+        facts = {
+            "kind": kind,
+            "prompt": prompt,
+            **recipe_facts(recipe),
+            "processes": accelerator.num_processes,
+            "model": model_hash(pipeline),
+            **image_facts(images, examples),
+            **_facts_of_prior(recipe),
+        }
+        begin(work, facts, writes=accelerator.is_main_process)
+        side = recipe.side or default_side(pipeline)
+        known = encode(pipeline, examples, side)
+        prior = load_prior(pipeline, recipe, work / "prior" / _drawn_as(recipe, facts), side)
 
-    def draw_sample(index: int) -> None:
-        if recipe.sample_every and index % recipe.sample_every == 0:
-            _draw_to(work / f"step-{index:05}.png", pipeline, prompt, recipe.seed)
+        def draw_sample(index: int) -> None:
+            if recipe.sample_every and index % recipe.sample_every == 0:
+                _draw_to(work / f"step-{index:05}.png", pipeline, prompt, recipe.seed)
 
-    lora = fit_adapter(
-        pipeline,
-        known,
-        recipe,
-        accelerator,
-        work=work,
-        label=f"{output.stem} ({kind})",
-        prior=prior,
-        before_step=draw_sample,
-    )
-    if accelerator.is_main_process:
-        facts = {"kind": kind, "prompt": prompt, "steps": recipe.steps, "seed": recipe.seed}
-        lora.metadata = {f"lorarar.{key}": str(value) for key, value in facts.items()}
-        save_lora(lora, output, force=force)
-        (work / STATE).unlink()
+        lora = fit_adapter(
+            pipeline,
+            known,
+            recipe,
+            accelerator,
+            work=work,
+            label=f"{output.stem} ({kind})",
+            prior=prior,
+            before_step=draw_sample,
+        )
+        if accelerator.is_main_process:
+            told = {"kind": kind, "prompt": prompt, "steps": recipe.steps, "seed": recipe.seed}
+            lora.metadata = {f"lorarar.{key}": str(value) for key, value in told.items()}
+            save_lora(lora, output, force=force)
+            (work / STATE).unlink()
+
+
+def _facts_of_prior(recipe: LoraRecipe) -> dict[str, str]:
+    if recipe.prior_folder is None:
+        return {}
+    folder = Path(recipe.prior_folder)
+    return image_facts(folder, load_examples(folder, recipe.prior_prompt or ""), of="prior/")
+
+
+def _drawn_as(recipe: LoraRecipe, facts: Identity) -> str:
+    """Name the folder of the prior's pictures by what they depend on."""
+    drawn_with = f"{facts['model']} {recipe.seed} {recipe.prior_prompt}"
+    return hashlib.sha256(drawn_with.encode()).hexdigest()[:DIGITS]
 
 
 def fit_adapter(
@@ -95,7 +135,7 @@ def fit_adapter(
     trained = [weight for weight in unet.parameters() if weight.requires_grad]
     optimiser = _optimiser(trained, recipe)
     wrapped, optimiser = accelerator.prepare(unet, optimiser)
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = training_scheduler(pipeline)
 
     def step(index: int) -> float:
         before_step(index)
@@ -126,7 +166,7 @@ def fit_adapter(
 
 
 def _weighted_loss(
-    unet: Any, scheduler: DDPMScheduler, batch: Examples, recipe: LoraRecipe
+    unet: Any, scheduler: Scheduler, batch: Examples, recipe: LoraRecipe
 ) -> Tensor:
     """Mean squared error of the first `recipe.batch` examples, plus that of the prior, weighted."""
     noisy = add_noise(scheduler, batch.latents)
@@ -207,9 +247,9 @@ def load_prior(
 def _draw_prior(
     pipeline: StableDiffusionXLPipeline, recipe: LoraRecipe, prompt: str, folder: Path
 ) -> list[Example]:
-    folder.mkdir(parents=True, exist_ok=True)
-    for index in range(recipe.prior_images):
-        path = folder / f"{index:03}.png"
-        if not path.exists():
-            _draw_to(path, pipeline, prompt, recipe.seed + index)
-    return load_examples(folder, prompt)
+    make_folder(folder)
+    listed = [Example(folder / f"{n:03}.png", prompt) for n in range(recipe.prior_images)]
+    for number, example in enumerate(listed):
+        if not example.image.exists():
+            _draw_to(example.image, pipeline, prompt, recipe.seed + number)
+    return listed

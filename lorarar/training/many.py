@@ -1,5 +1,7 @@
 """Train every LoRA of a manifest: one after another here, or side by side through Ray."""
 
+import os
+from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -10,21 +12,27 @@ from lorarar.training.lora import train_lora
 from lorarar.training.recipes import LoraRecipe
 
 
-def train_many(model: str | Path | None, manifest: Path, workers: int | None = None) -> list[Path]:
+def train_many(
+    model: str | Path | None,
+    manifest: Path,
+    workers: int | None = None,
+    say: Callable[[str], object] = lambda line: None,
+) -> list[Path]:
     """Train what the manifest names and does not exist yet; return the new files.
 
     workers: None trains here, one after another; a number lets Ray (`lorarar[cluster]`) train so
     many at a time, on the cluster of RAY_ADDRESS or on this machine. All of them must see the
     manifest's folder and its images at the same path. What is killed goes on where it was.
+    say: takes a line for each LoRA, of what it is trained on; Ray's workers print it.
 
-    Raises LorararError for bad input, naming the LoRA.
+    Raises LorararError for bad input, naming the LoRA, or if Ray or a worker of its is lost.
     """
     known = load_manifest(manifest)
     recipe = recipe_of(known)
     missing = [entry for entry in known.loras if not entry.file.exists()]
     if workers is None:
         for entry in missing:
-            _train(model, entry, recipe)
+            _train(model, entry, recipe, say)
     else:
         _through_ray(model, missing, recipe, workers)
     return [entry.file for entry in missing]
@@ -35,33 +43,27 @@ def recipe_of(manifest: TrainingManifest) -> LoraRecipe:
 
     Raises LorararError for options that no recipe has, and for values of another type or range.
     """
-    from pydantic import ConfigDict, Field, ValidationError, create_model
-
-    options: dict[str, Any] = {
-        option.name: (option.type, Field(option.default, **option.metadata))
-        for option in fields(LoraRecipe)
-    }
-    unknown = manifest.recipe.keys() - options.keys()
+    options = {option.name for option in fields(LoraRecipe)}
+    unknown = manifest.recipe.keys() - options
     if unknown:
         raise LorararError(
             f"{manifest.path}: recipe has unknown {', '.join(sorted(unknown))}; "
             f"it may have {', '.join(sorted(options))}"
         )
-    checked = create_model("LoraRecipe", __config__=ConfigDict(strict=True), **options)
     try:
-        recipe = LoraRecipe(**checked(**manifest.recipe).model_dump())
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        raise LorararError(
-            f"{manifest.path}: recipe's {wrong['loc'][0]} is {wrong['input']!r}: {wrong['msg']}"
-        ) from error
+        recipe = LoraRecipe(**manifest.recipe)
+    except LorararError as error:
+        raise LorararError(f"{manifest.path}: {error}") from error
     if recipe.prior_folder is None:
         return recipe
     return replace(recipe, prior_folder=str(manifest.image_root / recipe.prior_folder))
 
 
-def _train(model: str | Path | None, entry: Entry, recipe: LoraRecipe) -> None:
-    train_lora(model, entry.images, entry.prompt, entry.kind, output=entry.file, recipe=recipe)
+def _train(
+    model: str | Path | None, entry: Entry, recipe: LoraRecipe, say: Callable[[str], object]
+) -> None:
+    images, prompt, kind = entry.images, entry.prompt, entry.kind
+    train_lora(model, images, prompt, kind, output=entry.file, recipe=recipe, say=say)
 
 
 def _through_ray(
@@ -71,17 +73,52 @@ def _through_ray(
         import ray
     except ImportError as error:
         raise LorararError("--workers needs Ray; run: pip install 'lorarar[cluster]'") from error
-    ray.init(ignore_reinit_error=True, include_dashboard=False)
+    try:
+        ray.init(ignore_reinit_error=True, include_dashboard=False)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        address = os.environ.get("RAY_ADDRESS", "this machine")
+        raise LorararError(
+            f"Ray cannot be reached or begun at {address} ({_first_line(error)}); set RAY_ADDRESS "
+            "to a cluster that runs, or unset it to train on this machine"
+        ) from error
     train = ray.remote(_train).options(max_retries=2)
     waiting = list(entries)
-    running: list = []
+    running: dict[Any, Entry] = {}
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                running.append(train.remote(model, waiting.pop(0), recipe))
-            finished, running = ray.wait(running)
-            ray.get(finished)
-    except ray.exceptions.RayTaskError as error:
-        raise LorararError(str(error.cause).splitlines()[0]) from error
+                entry = waiting.pop(0)
+                running[train.remote(model, entry, recipe, print)] = entry  # Ray shows it here
+            (finished,), _ = ray.wait(list(running))
+            _check_trained(finished, running.pop(finished))
     finally:
         ray.shutdown()
+
+
+def _check_trained(finished: Any, entry: Entry) -> None:
+    """Raises LorararError if a worker did not train its LoRA."""
+    import ray
+
+    try:
+        ray.get(finished)
+    except ray.exceptions.OutOfMemoryError as error:
+        raise LorararError(
+            f"{entry.file}: its worker was ended for want of memory; use fewer --workers, or in "
+            "the recipe precision bf16, checkpointing or a smaller batch or side"
+        ) from error
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, LorararError):
+            raise LorararError(str(error.cause)) from error
+        raise LorararError(
+            f"{entry.file}: its worker failed ({_first_line(error.cause)}); "
+            "without --workers there is more to read"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise LorararError(
+            f"{entry.file}: its worker was lost ({_first_line(error)}); run this again: what was "
+            "begun goes on"
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

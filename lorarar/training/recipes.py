@@ -1,19 +1,52 @@
 """How things are trained: options with their published defaults, without torch."""
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from typing import Any, Literal, get_args
 
+from lorarar.errors import LorararError
 from lorarar.hypernet import PUBLISHED_PROJECTIONS
 from lorarar.methods.options import Precision
 
 Objective = Literal["published", "together"]
 OBJECTIVES: tuple[Objective, ...] = get_args(Objective)
-COUNT, ABOVE_ZERO = {"ge": 1}, {"gt": 0, "allow_inf_nan": False}  # what pydantic's fields call it
-AT_LEAST_ZERO = {"ge": 0}
+# What pydantic's fields call it:
+COUNT, COUNT_FROM_ZERO, SIDE = {"ge": 1}, {"ge": 0}, {"ge": 8}
+ABOVE_ZERO, AT_LEAST_ZERO = {"gt": 0, "allow_inf_nan": False}, {"ge": 0, "allow_inf_nan": False}
+SEED = {"ge": 0, "lt": 1 << 32}
+
+
+class Checked:
+    """A dataclass whose fields' types and ranges are checked when it is made, by pydantic.
+
+    Raises LorararError, which names the first that is wrong.
+    """
+
+    def __post_init__(self) -> None:
+        from pydantic import ValidationError  # here, for commands that train nothing
+
+        try:
+            _model(type(self))(**asdict(self))  # type: ignore[call-overload]
+        except ValidationError as error:
+            wrong = error.errors()[0]
+            raise LorararError(
+                f"recipe's {wrong['loc'][0]} is {wrong['input']!r}: {wrong['msg']}"
+            ) from error
+
+
+@cache
+def _model(recipe: Any) -> Any:
+    from pydantic import ConfigDict, Field, create_model
+
+    options: dict[str, Any] = {
+        option.name: (option.type, Field(option.default, **option.metadata))
+        for option in fields(recipe)
+    }
+    return create_model(recipe.__name__, __config__=ConfigDict(strict=True), **options)
 
 
 @dataclass(frozen=True)
-class LoraRecipe:
+class LoraRecipe(Checked):
     """How a LoRA is trained; the defaults are those of LoRA.rar's paper (arXiv 2412.05148).
 
     learning_rate: at the start, from where it falls evenly to 0. side: in pixels, the model's own
@@ -31,8 +64,8 @@ class LoraRecipe:
     steps: int = field(default=1000, metadata=COUNT)
     learning_rate: float = field(default=5e-5, metadata=ABOVE_ZERO)
     batch: int = field(default=1, metadata=COUNT)
-    side: int | None = field(default=None, metadata={"ge": 8})
-    seed: int = field(default=0, metadata=AT_LEAST_ZERO)
+    side: int | None = field(default=None, metadata=SIDE)
+    seed: int = field(default=0, metadata=SEED)
     precision: Precision = "no"
     checkpointing: bool = False
     adam_8bit: bool = False
@@ -42,11 +75,11 @@ class LoraRecipe:
     prior_weight: float = field(default=1.0, metadata=AT_LEAST_ZERO)
     prior_unprompted: bool = False
     snr_gamma: float = field(default=0.0, metadata=AT_LEAST_ZERO)
-    sample_every: int = field(default=0, metadata=AT_LEAST_ZERO)
+    sample_every: int = field(default=0, metadata=COUNT_FROM_ZERO)
 
 
 @dataclass(frozen=True)
-class HypernetRecipe:
+class HypernetRecipe(Checked):
     """How a hypernetwork is trained; the defaults are the published ones.
 
     similarity: lambda, the weight of |cos(m_c, m_s)|. pairs: how many random training pairs are
@@ -58,19 +91,19 @@ class HypernetRecipe:
     learning rates fall to zero along a cosine.
     """
 
-    steps: int = 5000
-    hidden: int = 128
+    steps: int = field(default=5000, metadata=COUNT)
+    hidden: int = field(default=128, metadata=COUNT)
     predicts: tuple[str, ...] = PUBLISHED_PROJECTIONS
-    similarity: float = 0.01
-    learning_rate: float = 0.01
-    batch: int = 1
-    pairs: int | None = None
-    validation_pairs: int = 8
-    side: int | None = None
-    seed: int = 0
+    similarity: float = field(default=0.01, metadata=AT_LEAST_ZERO)
+    learning_rate: float = field(default=0.01, metadata=ABOVE_ZERO)
+    batch: int = field(default=1, metadata=COUNT)
+    pairs: int | None = field(default=None, metadata=COUNT)
+    validation_pairs: int = field(default=8, metadata=COUNT)
+    side: int | None = field(default=None, metadata=SIDE)
+    seed: int = field(default=0, metadata=SEED)
     precision: Precision = "no"
     checkpointing: bool = False
-    save_every: int = 250
+    save_every: int = field(default=250, metadata=COUNT)
     objective: Objective = OBJECTIVES[0]
-    offsets: float = 0.0
+    offsets: float = field(default=0.0, metadata=AT_LEAST_ZERO)
     decay: bool = False

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from torch import Tensor, nn
 
 from lorarar.diffusion.pipeline import fastest_device, load_onto
@@ -20,8 +20,11 @@ from lorarar.merge import Coefficients, weighted_sum
 from lorarar.methods.factored import predicted
 from lorarar.methods.options import MergeOptions
 from lorarar.training.denoising import Examples, default_side, embed
+from lorarar.training.identity import model_hash
 from lorarar.training.loop import train
+from lorarar.training.noise import training_scheduler
 from lorarar.training.objective import together_loss
+from lorarar.unfinished import held
 
 LEARNING_RATE = 0.03
 PICTURES, DRAWING_STEPS, GUIDANCE = 4, 10, 5.0  # drawn with each LoRA
@@ -40,13 +43,15 @@ def refined(content: Lora, style: Lora, options: MergeOptions) -> Lora:
     """
     m = predicted(content, style, options)
     if options.refine:
-        prompt = both_prompts(content, style, options)
-        work = user_cache("refine") / _fingerprint(content, style, m, prompt, options)
+        prompt, steps, seed = both_prompts(content, style, options), options.refine, options.seed
         pipeline = load_onto(fastest_device(), options.model, options.precision, use="train")
-        m = refine_coefficients(
-            pipeline, content, style, m, prompt, steps=options.refine, seed=options.seed, work=work
-        )
-        shutil.rmtree(work)
+        about = prompt, steps, seed, model_hash(pipeline)
+        work = user_cache("refine") / _fingerprint(content, style, m, about)
+        with held(work):
+            m = refine_coefficients(
+                pipeline, content, style, m, prompt, steps=steps, seed=seed, work=work
+            )
+            shutil.rmtree(work)
     return weighted_sum(content, style, m, options.content_scale, options.style_scale)
 
 
@@ -99,7 +104,7 @@ def refine_coefficients(
     """
     unet = pipeline.unet
     unet.requires_grad_(False)
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = training_scheduler(pipeline)
     with carrying(unet, content, style) as paired:
         leaves = nn.ParameterList(
             torch.tensor(m[name]) if name in m else torch.ones(2, layer.linear.in_features)
@@ -147,11 +152,9 @@ def draw_alone(
     return Examples(latents.float(), words, pooled, sizes)
 
 
-def _fingerprint(
-    content: Lora, style: Lora, m: Coefficients, prompt: str, options: MergeOptions
-) -> str:
+def _fingerprint(content: Lora, style: Lora, m: Coefficients, about: tuple) -> str:
     """Of all that the result depends on."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(repr(about).encode())
     for lora in (content, style):
         for name, layer in lora.layers.items():
             digest.update(f"{name} {layer.scale}".encode())
@@ -159,6 +162,4 @@ def _fingerprint(
                 digest.update(np.asarray(factor).tobytes())
     for each in m.values():
         digest.update(each.tobytes())
-    about = prompt, options.refine, options.seed, str(options.model), options.precision
-    digest.update(repr(about).encode())
     return digest.hexdigest()
