@@ -20,8 +20,10 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
+from typer.testing import CliRunner
 
 from lorarar.benchmarks.screenshot import served
+from lorarar.cli import cli
 from lorarar.embedded import LORAS
 from lorarar.errors import LorararError
 from lorarar.runtime.pipeline import Pipeline
@@ -455,15 +457,11 @@ def test_stopped_while_it_draws_the_command_removes_what_was_uploaded(command, t
     assert "Traceback" not in said and not [*(tmp_path / "temporary").glob("lorarar-*")]
 
 
-def test_the_command_refuses_in_one_line(exported_int8, client):
+def test_the_command_refuses_what_it_cannot_serve(exported_int8, client):
     for arguments, said in (
         ([], "lorarar export onnx -o exported"),
         ([exported_int8, "--port", client.base_url.port], "try another --port"),
         ([exported_int8.parent], "no exported pipeline"),
     ):
-        ran = subprocess.run(
-            [sys.executable, "-m", "lorarar", "serve", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-        )
-        assert ran.returncode == 1 and said in ran.stderr and ran.stderr.count("\n") == 1
+        ran = CliRunner().invoke(cli, ["serve", *map(str, arguments)])
+        assert isinstance(ran.exception, LorararError) and said in str(ran.exception)

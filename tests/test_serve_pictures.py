@@ -6,8 +6,8 @@ from base64 import b64decode
 from dataclasses import asdict, replace
 
 import httpx
-import numpy as np
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
@@ -109,21 +109,24 @@ def test_the_command_and_the_page_draw_and_say_the_same(client, exported_int8, t
     assert request.items() <= filled.items()
 
 
-def test_a_picture_drawn_with_torch_says_so_and_how(tmp_path):
-    options = ["--negative-prompt", "grey", "--width", 48, "--style-scale", 0.5, "--steps", 2]
-    out = tmp_path / "out.png"
+def test_a_picture_drawn_with_torch_says_so_and_how(tmp_path, monkeypatch):
+    asked = {}
+
+    def draw(pipeline, prompts, seeds, steps, **options):
+        asked.update(options)
+        return torch.zeros(1, 3, options["height"] or 64, options["width"])
+
+    monkeypatch.setattr("lorarar.diffusion.generate.draw", draw)
     pair = ("--content", "votol", "--style", "neon", "--prompt", PROMPT)
-    generate(*pair, *options, "-o", out)
-    facts = read_png(out, "it")
+    options = ["--negative-prompt", "grey", "--width", 48, "--style-scale", 0.5, "--guidance", 3]
+    generate(*pair, *options, "-o", tmp_path / "out.png")
+    assert asked == {"guidance": 3.0, "negative_prompt": "grey", "width": 48, "height": None}
+    facts = read_png(tmp_path / "out.png", "it")
     assert (facts.width, facts.height, facts.style.scale) == (48, 64, 0.5)
     assert (facts.sampler, facts.model) == ("EulerDiscreteScheduler", "mini, float32")
-    pixels = np.asarray(Image.open(out))
-    assert pixels.shape == (64, 48, 3)
-    generate(*pair, *options[2:], "-o", tmp_path / "plain.png")
-    assert not np.array_equal(pixels, Image.open(tmp_path / "plain.png"))
 
 
-@pytest.mark.parametrize("options", [["--sampler", "euler"], ["--width", 50], ["--height", 4]])
+@pytest.mark.parametrize("options", [["--sampler", "euler"], ["--height", 4]])
 def test_what_torch_does_not_draw_is_refused(tmp_path, options):
     pair = ("--content", "votol", "--style", "neon", "--prompt", PROMPT)
     arguments = ["generate", *pair, *options, "-o", tmp_path / "out.png"]

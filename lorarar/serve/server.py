@@ -53,7 +53,7 @@ def serve(
             address = f"[{host}]" if ":" in host else host
             say(f"http://{address}:{listening.getsockname()[1]}: open it in a browser; Ctrl-C ends")
             server = Server(app)
-            if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
                 signal.signal(signal.SIGHUP, server.handle_exit)
             server.run([listening])
 

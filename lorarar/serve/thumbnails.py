@@ -63,14 +63,14 @@ class Thumbnails:
         while True:
             await asyncio.sleep(IDLE)
             while self.waiting and not self.drawer.ahead:
-                version, prompt = self.waiting.popitem()
+                version, prompt = next(iter(self.waiting.items()))
                 drawn = await asyncio.wrap_future(
                     self.drawer.thread.submit(self._draw, version, prompt)
                 )
                 if drawn is None:  # somebody wants a picture
-                    self.waiting[version] = prompt
                     break
                 self.made[version] = drawn
+                del self.waiting[version]
 
     def _draw(self, version: FileVersion, prompt: str) -> bytes | None:
         pipeline = self.drawer.pipeline
