@@ -3,9 +3,11 @@
 import io
 from base64 import b64decode, b64encode
 
+import numpy as np
 import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
+from safetensors.numpy import load_file, save
 
 from lorarar.artefacts.picture import read_png
 from lorarar.benchmarks.screenshot import ARGUMENTS, CHROMIUM, served
@@ -123,6 +125,18 @@ def test_a_person_draws_drops_a_file_cancels_and_goes_back(page):
     expect(prompt).to_have_value("a votol cup in neon style")
     expect(style).to_have_value("neon")
     assert picture.get_attribute("src") == first
+
+
+def test_what_takes_no_part_is_said_before_anything_is_drawn(page):
+    layer = "text_encoder.text_model.encoder.layers.0.self_attn.q_proj"
+    factors = {"lora_A": np.ones((2, 64), np.float16), "lora_B": np.ones((64, 2), np.float16)}
+    tensors = {f"{layer}.{part}.weight": factor for part, factor in factors.items()}
+    content = save(tensors | load_file(LORAS / "ink.safetensors"))
+    drop(page.get_by_role("group", name="Style"), "text.safetensors", content)
+    said = page.get_by_text("1 layers of text encoders take no part")
+    expect(said).to_be_visible()
+    page.get_by_label("Style LoRA", exact=True).select_option("ink")
+    expect(said).to_have_count(0)
 
 
 def test_one_click_draws_the_direct_sum_beside_with_the_same_seed(page):

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Collection
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from lorarar.artefacts.picture import read_png
 from lorarar.errors import LorararError
+from lorarar.hypernet import ROLES
 from lorarar.methods.factored import FACTORED
 from lorarar.methods.scheduled import SCHEDULED
 from lorarar.runtime.limits import draws_any_size, size_unit
@@ -46,12 +47,85 @@ LARGEST_PICTURE = 100_000_000  # bytes of one that is dropped
 
 
 class Asked(NamedTuple):
-    """A request for a pair, and the pair's files."""
+    """A request for a pair, the pair's files, and what else is asked for."""
 
     request: DrawRequest
     content: Path
     style: Path
-    rest: dict[str, str]
+    layout: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the server answers: a method for each address. uploads: a folder for files dropped."""
+
+    pipeline: Pipeline
+    uploads: Path
+    drawer: Drawer
+    shelf: Shelf
+    thumbnails: Thumbnails
+    merged: MergedFiles
+
+    async def about(self, request: Request) -> Response:
+        """Say what there is to choose from."""
+        listing = await run_in_threadpool(self.shelf.listing)
+        return JSONResponse(_about(self.pipeline, listing) | {"method": self.drawer.method})
+
+    async def thumbnail(self, request: Request) -> Response:
+        """Send a LoRA's thumbnail: 202 if it is yet to be drawn, 204 if there will be none."""
+        listing = await run_in_threadpool(self.shelf.listing)
+        choice = listing.offered.get(request.path_params["name"])
+        if choice is None:
+            raise HTTPException(404, "there is no such LoRA")
+        image = await run_in_threadpool(self.thumbnails.get, choice.file, choice.prompt)
+        if image is None:
+            return Response(status_code=202)
+        return Response(image, 200 if image else 204, {"Cache-Control": "no-cache"}, "image/webp")
+
+    async def upload(self, request: Request) -> Response:
+        """Keep a LoRA."""
+        name, chunks = request.path_params["name"], request.stream()
+        file = await keep_upload(name, chunks, self.uploads, self.pipeline)
+        return JSONResponse({"name": file.stem}, 201)
+
+    async def draw(self, request: Request) -> Response:
+        """Draw a picture: a line of JSON for each event."""
+        asked = await self._read(request)
+        return StreamingResponse(_lines(self.drawer, asked), media_type="application/x-ndjson")
+
+    async def merge(self, request: Request) -> Response:
+        """Merge a pair into a file, and say where it is."""
+        asked = await self._read(request, "layout")
+        key = await run_in_threadpool(self.merged.write, *asked)
+        return JSONResponse({"url": f"merged/{key}", "name": self.merged.made[key].name}, 201)
+
+    async def send_merged(self, request: Request) -> Response:
+        """Send a merged file."""
+        file = self.merged.made.get(request.path_params["key"])
+        if file is None:
+            raise HTTPException(404, "this file is no longer kept; save it again")
+        return FileResponse(file, filename=file.name, media_type="application/octet-stream")
+
+    async def read_picture(self, request: Request) -> Response:
+        """Say what drew a picture."""
+        content = BytesIO(await request.body())
+        listing = await run_in_threadpool(self.shelf.listing)
+        return JSONResponse(await run_in_threadpool(_fields_of, content, listing, self.pipeline))
+
+    async def _read(self, request: Request, *besides: str) -> Asked:
+        """Read what is asked for a pair; besides: fields that are no part of drawing it."""
+        try:
+            fields = dict(await request.json())
+        except (ValueError, TypeError, RecursionError) as error:
+            raise LorararError(f"this is no JSON object ({error}); reload the page") from error
+        choices = (await run_in_threadpool(self.shelf.listing)).offered
+        names = [str(fields.pop(role, "")) for role in ROLES]
+        for name in names:
+            if name not in choices:
+                raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
+        content, style = (choices[name].file for name in names)
+        rest = {name: str(fields.pop(name, "")) for name in besides}
+        return Asked(read_request(fields).settled(self.pipeline), content, style, **rest)
 
 
 def make_app(
@@ -67,60 +141,7 @@ def make_app(
     drawer, shelf = Drawer(pipeline), Shelf(pipeline, loras, uploads)
     shelf.listing()
     thumbnails, merged = Thumbnails(drawer), MergedFiles(pipeline, uploads / "merged")
-
-    async def read_asked(request: Request, *besides: str) -> Asked:
-        """Read a request for a pair, and what else is asked for."""
-        try:
-            fields = dict(await request.json())
-        except (ValueError, TypeError, RecursionError) as error:
-            raise LorararError(f"this is no JSON object ({error}); reload the page") from error
-        choices = (await run_in_threadpool(shelf.listing)).offered
-        files = []
-        for role in ("content", "style"):
-            name = str(fields.pop(role, ""))
-            if name not in choices:
-                raise LorararError(f"there is no LoRA '{name:.80}'; reload the page")
-            files.append(choices[name].file)
-        rest = {name: str(fields.pop(name, "")) for name in besides}
-        return Asked(read_request(fields).settled(pipeline), *files, rest)
-
-    async def about(request: Request) -> Response:
-        return JSONResponse(
-            _about(pipeline, await run_in_threadpool(shelf.listing)) | {"method": drawer.method}
-        )
-
-    async def thumbnail(request: Request) -> Response:
-        choice = (await run_in_threadpool(shelf.listing)).offered.get(request.path_params["name"])
-        if choice is None:
-            raise HTTPException(404, "there is no such LoRA")
-        image = await run_in_threadpool(thumbnails.get, choice.file, choice.prompt)
-        if image is None:
-            return Response(status_code=202)  # it will be drawn
-        return Response(image, 200 if image else 204, {"Cache-Control": "no-cache"}, "image/webp")
-
-    async def upload(request: Request) -> Response:
-        file = await keep_upload(request.path_params["name"], request.stream(), uploads, pipeline)
-        return JSONResponse({"name": file.stem}, 201)
-
-    async def draw(request: Request) -> Response:
-        asked = await read_asked(request)
-        return StreamingResponse(_lines(drawer, asked), media_type="application/x-ndjson")
-
-    async def merge(request: Request) -> Response:
-        asked = await read_asked(request, "layout")
-        key = await run_in_threadpool(merged.write, *asked[:3], asked.rest["layout"])
-        return JSONResponse({"url": f"merged/{key}", "name": merged.made[key].name}, 201)
-
-    async def send_merged(request: Request) -> Response:
-        file = merged.made.get(request.path_params["key"])
-        if file is None:
-            raise HTTPException(404, "this file is no longer kept; save it again")
-        return FileResponse(file, filename=file.name, media_type="application/octet-stream")
-
-    async def read_picture(request: Request) -> Response:
-        content = BytesIO(await request.body())
-        listing = await run_in_threadpool(shelf.listing)
-        return JSONResponse(await run_in_threadpool(_fields_of, content, listing, pipeline))
+    answers = Answers(pipeline, uploads, drawer, shelf, thumbnails, merged)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -132,13 +153,15 @@ def make_app(
     app = Starlette(
         routes=[
             *(Route(path, partial(_send, file)) for path, file in PAGE.items()),
-            Route("/about", about),
-            Route("/loras/{name}", upload, methods=["PUT"]),
-            Route("/thumbnails/{name}", thumbnail),
-            Route("/draw", draw, methods=["POST"], max_body_size=LARGEST_REQUEST),
-            Route("/merged", merge, methods=["POST"], max_body_size=LARGEST_REQUEST),
-            Route("/merged/{key}", send_merged),
-            Route("/picture", read_picture, methods=["POST"], max_body_size=LARGEST_PICTURE),
+            Route("/about", answers.about),
+            Route("/loras/{name}", answers.upload, methods=["PUT"]),
+            Route("/thumbnails/{name}", answers.thumbnail),
+            Route("/draw", answers.draw, methods=["POST"], max_body_size=LARGEST_REQUEST),
+            Route("/merged", answers.merge, methods=["POST"], max_body_size=LARGEST_REQUEST),
+            Route("/merged/{key}", answers.send_merged),
+            Route(
+                "/picture", answers.read_picture, methods=["POST"], max_body_size=LARGEST_PICTURE
+            ),
         ],
         middleware=[Middleware(guard, allowed=allowed)],
         exception_handlers={
@@ -188,7 +211,7 @@ def _fields_of(picture: BytesIO, listing: Listing, pipeline: Pipeline) -> dict[s
     """What of the page's form drew a picture, and notes on what is not the same here."""
     facts = read_png(picture, "this picture")
     fields, notes = asdict(facts), []
-    for role, lora in (("content", facts.content), ("style", facts.style)):
+    for role, lora in zip(ROLES, (facts.content, facts.style), strict=True):
         fields |= {role: lora.name, f"{role}_scale": lora.scale}
         choice = listing.offered.get(lora.name)
         if choice is None:
