@@ -1,12 +1,13 @@
 """What steers SDXL's UNet: text embeddings, picture sizes, and guidance (2307.01952)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from lorarar.runtime.backends import Tensors
-from lorarar.runtime.tokenizer import ClipTokenizer
+
+TEXT_INPUT = "encoder_hidden_states"
 
 
 class TextEmbedding(NamedTuple):
@@ -27,34 +28,6 @@ def concatenate(texts: Sequence[TextEmbedding]) -> TextEmbedding:
     return TextEmbedding(np.concatenate(hidden), np.concatenate(pooled))
 
 
-def embed_prompts(
-    prompts: Sequence[str],
-    tokenizers: Sequence[ClipTokenizer],
-    embed_chunk: Callable[[Sequence[np.ndarray]], TextEmbedding],
-    *,
-    chunked: bool,
-) -> list[TextEmbedding]:
-    """Return prompts' embeddings, (1, tokens, width) and (1, width) each.
-
-    chunked: whether long prompts become several chunks of tokens, each embedded by itself and laid
-    end to end, and shorter ones are padded with empty chunks; what is pooled is the first's.
-    Otherwise what one chunk has no room for is left out. embed_chunk: of the ids of one for each
-    tokenizer, (1, length).
-    """
-    ids = [[tokenizer.chunks(prompt) for tokenizer in tokenizers] for prompt in prompts]
-    count = max(len(rows) for each in ids for rows in each) if chunked else 1
-    texts = []
-    for each in ids:
-        padded = [
-            np.concatenate([rows] + [tokenizer.chunks("")] * (count - len(rows)))
-            for rows, tokenizer in zip(each, tokenizers, strict=True)
-        ]
-        chunks = [embed_chunk([rows[i : i + 1] for rows in padded]) for i in range(count)]
-        hidden = np.concatenate([chunk.hidden for chunk in chunks], 1)
-        texts.append(TextEmbedding(hidden, chunks[0].pooled))
-    return texts
-
-
 def unet_inputs(text: TextEmbedding, size: tuple[int, int]) -> Tensors:
     """Return the UNet's inputs that stay the same in every step; size: (width, height) in pixels.
 
@@ -63,10 +36,16 @@ def unet_inputs(text: TextEmbedding, size: tuple[int, int]) -> Tensors:
     width, height = size
     time_ids = np.array([[height, width, 0, 0, height, width]], np.float32)
     return {
-        "encoder_hidden_states": text.hidden,
+        TEXT_INPUT: text.hidden,
         "text_embeds": text.pooled,
         "time_ids": time_ids.repeat(len(text.hidden), 0),
     }
+
+
+def at_step(inputs: Tensors, sample: np.ndarray, time: float) -> Tensors:
+    """Return all inputs of a step; sample: one picture's, (1, channels, height, width)."""
+    batch = sample.repeat(len(inputs["time_ids"]), 0)
+    return inputs | {"sample": batch, "timestep": np.array([time], np.float32)}
 
 
 def guidance_embedding(guidance: float, width: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """How a model was trained to see noise, and at which noise levels pictures are drawn."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,15 @@ class NoiseSchedule:
     config: Config
     sigmas: np.ndarray
     sampler: Sampler | None
+
+    @classmethod
+    def read(cls, file: Path) -> "NoiseSchedule":
+        """Read a diffusers scheduler_config.json; raises LorararError as `from_config` does."""
+        try:
+            config = dict(json.loads(file.read_bytes()))
+        except (OSError, ValueError, TypeError, RecursionError) as error:
+            raise LorararError(f"{file}: unusable ({error}); export the model again") from error
+        return cls.from_config(config, file)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], source: Path) -> "NoiseSchedule":

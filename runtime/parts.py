@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lorarar.artefacts.formats import FORMATS, Engine
 from lorarar.artefacts.pipeline import PipelineManifest, Stage
 from lorarar.errors import LorararError
 from lorarar.runtime.backends import PipelineBackend, RunStage, Tensors
@@ -33,6 +34,13 @@ def open_parts(
             f"{folder}: unreadable, or too large for the memory here ({error!r}); "
             "export it in fewer bits"
         ) from error
+
+
+def check_engine(folder: Path, manifest: PipelineManifest, backend: Engine) -> None:
+    """Raise LorararError if a folder was exported for another engine."""
+    fitting = FORMATS[manifest.engine].engines
+    if backend not in fitting:
+        raise LorararError(f"{folder}: was exported for {' or '.join(fitting)}, not for {backend}")
 
 
 def run_part(part: OpenPart, tensors: Tensors, factors: Mapping[str, np.ndarray]) -> Tensors:

@@ -1,8 +1,7 @@
 """An exported pipeline, run: prompt in, picture out, as SDXL's paper describes it (2307.01952)."""
 
-import json
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from math import isfinite
@@ -13,8 +12,9 @@ from typing import TypedDict, Unpack, cast
 import numpy as np
 from PIL import Image
 
-from lorarar.artefacts.formats import FORMATS, Engine
-from lorarar.artefacts.pipeline import GUIDANCE_INPUT, PipelineManifest, check_files, read_manifest
+from lorarar.artefacts.formats import Engine
+from lorarar.artefacts.pipeline import PipelineManifest, check_files, read_manifest
+from lorarar.artefacts.scheduler import FILE as SCHEDULER
 from lorarar.errors import LorararError
 from lorarar.lora import Lora
 from lorarar.methods import DeviceMethod, check_for_devices, find_method
@@ -23,24 +23,16 @@ from lorarar.methods.scheduled import SCHEDULED, Schedule
 from lorarar.parallel import cores
 from lorarar.runtime.backends import Tensors, load_pipeline_backend
 from lorarar.runtime.cache import FactorCache, PairKey, file_version
-from lorarar.runtime.conditioning import (
-    TextEmbedding,
-    concatenate,
-    embed_prompts,
-    guidance_embedding,
-    guided,
-    unet_inputs,
-    zeros_like,
-)
+from lorarar.runtime.conditioning import at_step, concatenate, guided, unet_inputs
+from lorarar.runtime.limits import checked_size, guidance_inputs, takes_any_batch
 from lorarar.runtime.merger import Merger
 from lorarar.runtime.noise_schedule import NoiseSchedule
-from lorarar.runtime.parts import OpenPart, open_parts, run_part
+from lorarar.runtime.parts import OpenPart, check_engine, open_parts, run_part
+from lorarar.runtime.prompts import PromptReader
 from lorarar.runtime.samplers import SAMPLERS, Sampler, settled_sampler
 from lorarar.runtime.slots import Factors, check_lora, factors_at
 from lorarar.runtime.tokenizer import ClipTokenizer, load_tokenizer
 
-TEXT_INPUT = "encoder_hidden_states"
-ENCODERS = ("text_encoder", "text_encoder_2")
 APART: tuple[DeviceMethod, ...] = ("lorarar", "direct")  # what leaves both LoRAs' factors apart
 
 
@@ -94,13 +86,9 @@ class Pipeline:
         folder, threads = Path(folder), threads or cores()
         manifest = read_manifest(folder)
         engine = load_pipeline_backend(backend)
-        fitting = FORMATS[manifest.engine].engines
-        if backend not in fitting:
-            said = f"was exported for {' or '.join(fitting)}, not for {backend}"
-            raise LorararError(f"{folder}: {said}")
+        check_engine(folder, manifest, backend)
         check_files(folder, manifest, check_hashes)
         parts = open_parts(folder, manifest, engine, threads)
-        config = folder / "scheduler" / "scheduler_config.json"
         merger = None
         if manifest.merger:
             merger = Merger.open(folder / manifest.merger, engine, threads)
@@ -109,7 +97,7 @@ class Pipeline:
             manifest,
             parts,
             tokenizers=[load_tokenizer(folder / name) for name in ("tokenizer", "tokenizer_2")],
-            schedule=NoiseSchedule.from_config(json.loads(config.read_bytes()), config),
+            schedule=NoiseSchedule.read(folder / SCHEDULER),
             cache=FactorCache(folder, manifest, merger, threads),
         )
 
@@ -270,7 +258,7 @@ class Pipeline:
             raise LorararError(f"guidance {guidance}: must be a finite number, such as 5")
         if seed < 0:
             raise LorararError(f"seed {seed}: must be 0 or more")
-        width, height = self._checked_size(size)
+        width, height = checked_size(self.manifest, size, self.folder)
         generator = np.random.default_rng(seed)
 
         def draw_noise(shape: tuple[int, ...]) -> np.ndarray:
@@ -278,9 +266,9 @@ class Pipeline:
 
         rows, columns = height // self.manifest.pixels, width // self.manifest.pixels
         noise = draw_noise((1, self.manifest.channels, rows, columns))
-        embedding = self._guidance_embedding(guidance, negative_prompt)
-        texts = self._texts(prompt, negative_prompt, 1.0 if embedding else guidance)
-        if self._unet_inputs["sample"][1][0] is None:  # it takes any batch
+        embedding = guidance_inputs(self.manifest, guidance, negative_prompt, self.folder)
+        texts = self._prompts.read(prompt, negative_prompt, 1.0 if embedding else guidance)
+        if takes_any_batch(self.manifest):
             texts = [concatenate(texts)]
         constant = [unet_inputs(text, (width, height)) | embedding for text in texts]
         factors, weights = self.factors, self.weights
@@ -289,11 +277,8 @@ class Pipeline:
         def model(sample: np.ndarray, time: float) -> np.ndarray:
             done = next(number) / steps
             now = factors_at(done, weights, factors, self.manifest) if weights else factors
-            outputs = []
-            for inputs in constant:
-                batch = sample.repeat(len(inputs["time_ids"]), 0)
-                each = inputs | {"sample": batch, "timestep": np.array([time], np.float32)}
-                outputs.append(self._run("unet", each, now)["out_sample"])
+            inputs = [at_step(each, sample, time) for each in constant]
+            outputs = [self._run("unet", each, now)["out_sample"] for each in inputs]
             return guided(np.concatenate(outputs), guidance)
 
         return take_steps(model, noise, self.schedule, steps, draw_noise=draw_noise)
@@ -304,9 +289,7 @@ class Pipeline:
         >>> Pipeline.load(exported, threads=1).cut("a votol cup")
         ''
         """
-        if self._takes_any_tokens:
-            return ""
-        return max((tokenizer.cut(prompt) for tokenizer in self.tokenizers), key=len)
+        return self._prompts.cut(prompt)
 
     def decode(self, latents: np.ndarray) -> Image.Image:
         """Return the picture of latents, (1, channels, height, width) float32.
@@ -326,77 +309,9 @@ class Pipeline:
         pixels = (sample[0].transpose(1, 2, 0) / 2 + 0.5).clip(0, 1)
         return Image.fromarray((pixels * 255).round().astype(np.uint8))
 
-    def _checked_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
-        """(width, height) in pixels."""
-        made = self.manifest.side * self.manifest.pixels
-        width, height = size or (made, made)
-        unit = self.size_unit
-        if width % unit or height % unit or min(width, height) < unit:
-            raise LorararError(f"size {width}x{height}: must be multiples of {unit} pixels")
-        if not self.draws_any_size and (width, height) != (made, made):
-            raise LorararError(f"{self.folder}: draws {made}x{made} only; export it with --side")
-        return width, height
-
     @property
-    def size_unit(self) -> int:
-        """What a picture's sides are multiples of, in pixels, as the UNet halves latents twice.
-
-        >>> Pipeline.load(exported, threads=1).size_unit
-        16
-        """
-        return 4 * self.manifest.pixels
-
-    @property
-    def draws_any_size(self) -> bool:
-        """Whether it draws other sizes than its own.
-
-        >>> Pipeline.load(exported, threads=1).draws_any_size
-        True
-        """
-        return None in self._unet_inputs["sample"][1]
-
-    @property
-    def _unet_inputs(self) -> dict[str, tuple[str, list[int | None]]]:
-        return self.manifest.parts["unet"][0].inputs
-
-    def _guidance_embedding(self, guidance: float, negative: str | None) -> Tensors:
-        """What the UNet takes in place of being guided, if it was distilled so."""
-        if GUIDANCE_INPUT not in self._unet_inputs:
-            return {}
-        if negative:
-            raise LorararError(
-                f"{self.folder}: was distilled with its guidance, so it takes no negative prompt; "
-                "leave it out"
-            )
-        *_, width = self._unet_inputs[GUIDANCE_INPUT][1]
-        assert width is not None  # only the batch is dynamic
-        return {GUIDANCE_INPUT: guidance_embedding(guidance, width)}
-
-    def _texts(self, prompt: str, negative: str | None, guidance: float) -> list[TextEmbedding]:
-        """What is asked for, after what guidance leads away from, if there is any."""
-        without = negative is None and self.manifest.zeros_for_empty
-        prompts = [prompt] if guidance <= 1 or without else [negative or "", prompt]
-        texts = embed_prompts(
-            prompts, self.tokenizers, self._embed_chunk, chunked=self._takes_any_tokens
-        )
-        return [zeros_like(texts[0]), *texts] if guidance > 1 and without else texts
-
-    @property
-    def _takes_any_tokens(self) -> bool:
-        shapes = [
-            stage.inputs[TEXT_INPUT][1]
-            for stage in self.manifest.parts["unet"]
-            if TEXT_INPUT in stage.inputs
-        ]
-        return all(tokens is None for _, tokens, _ in shapes)
-
-    def _embed_chunk(self, ids: Sequence[np.ndarray]) -> TextEmbedding:
-        """Both encoders' last hidden states but one, side by side, and the second's pooled."""
-        states = []
-        for part, each in zip(ENCODERS, ids, strict=True):
-            outputs = self._run(part, {"input_ids": each})
-            states.append(outputs[self.manifest.penultimate[part]])
-        return TextEmbedding(np.concatenate(states, -1), outputs["text_embeds"])
+    def _prompts(self) -> PromptReader:
+        return PromptReader(self.manifest, self.tokenizers, self._run)
 
     def _run(self, part: str, tensors: Tensors, factors: Factors | None = None) -> Tensors:
         with self.lock:
