@@ -34,8 +34,13 @@ Report run_picture(const Arguments& arguments) {
   }
   const auto guidance = static_cast<float>(arguments.number("guidance", GUIDANCE));
   const bool is_pair = has_pair(arguments);
+  const bool is_told = arguments.has("sampler");
+  if (is_told && arguments.get("sampler") != "euler") {
+    throw Refusal("--sampler " + arguments.get("sampler") + ": is not in this runner; give euler");
+  }
   Report report;
   Pipeline pipeline = open_pipeline(arguments, report);
+  if (!is_told) pipeline.schedule().check_euler();
   const Given given = pipeline.read_given(arguments.get("given"));
   const Slots slots = is_pair ? pipeline.pair(arguments.places[1], arguments.places[2])
                               : empty_slots(pipeline.exported());

@@ -34,6 +34,7 @@ class Pipeline {
   static Pipeline open(const std::string& folder, int threads);
 
   const Exported& exported() const { return exported_; }
+  const Schedule& schedule() const { return schedule_; }
 
   // Throws Refusal unless the tensors are what this pipeline takes.
   Given read_given(const std::string& path) const;
