@@ -35,6 +35,10 @@ ARGUMENTS = [
 ]
 PAIRS = [("kytol", "frost"), ("votol", "neon"), ("jumek", "ink"), ("ximek", "watercolour")]
 WIDTH, HEIGHT, QUALITY = 900, 700, 80
+THUMBNAILS = """() => [...document.querySelectorAll(".strip li")].every((item) => {
+    const [own, strip] = [item, item.parentElement].map((each) => each.getBoundingClientRect());
+    return own.right < strip.left || own.left > strip.right || item.querySelector("img").src;
+})"""
 
 
 @contextmanager
@@ -75,6 +79,7 @@ def main(
                 page.get_by_label("Style LoRA", exact=True).select_option(style)
                 page.get_by_role("button", name="Draw", exact=True).click()
                 expect(page.get_by_role("status")).to_contain_text("Drawn in", timeout=600_000)
+            page.wait_for_function(THUMBNAILS, timeout=600_000)
             screen = page.screenshot()
     Image.open(BytesIO(screen)).save(output, quality=QUALITY)
     typer.echo(f"{output}: {output.stat().st_size / 1e3:.1f} kB")

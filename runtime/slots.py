@@ -50,7 +50,7 @@ def check_lora(path: Path, manifest: PipelineManifest, source: str) -> list[str]
     _check_fit(lora, manifest, source)
     silent = len(layers) - len(_unet_layers(lora))
     if silent:
-        said = f"{silent} layers of text encoders take no part: exported ones have no slots"
+        said = f"layers of text encoders ({silent}) take no part: exported ones have no slots"
         return [*lora.notes, said]
     return lora.notes
 

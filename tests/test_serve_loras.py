@@ -134,7 +134,7 @@ def with_text_layer(path):
 def test_text_encoders_layers_take_no_part_and_that_is_said(pipeline, tmp_path):
     path = with_text_layer(tmp_path / "text.safetensors")
     (said,) = pipeline.check_lora(path)
-    assert said == "1 layers of text encoders take no part: exported ones have no slots"
+    assert said == "layers of text encoders (1) take no part: exported ones have no slots"
     assert pipeline.check_lora(PAIR[0]) == []
     for draw in (lambda file: pipeline.set_pair(file, PAIR[1]), pipeline.load_lora):
         draw(path)
@@ -160,16 +160,24 @@ def test_what_does_not_fit_is_skipped_with_its_reason_and_looked_at_once(
     (tmp_path / "bad.safetensors").write_bytes(b"no LoRA")
     (tmp_path / "folder.safetensors").mkdir()
     (tmp_path / "gone.safetensors").symlink_to("nowhere")
+    shutil.copy(PAIR[1], tmp_path / "odd.safetensors")
+    looked = pipeline.check_lora
+    monkeypatch.setattr(
+        pipeline, "check_lora", lambda file: 1 / 0 if file.stem == "odd" else looked(file)
+    )
     shelf = Shelf(pipeline, tmp_path, tmp_path / "uploads")
     listing = shelf.listing()
     assert listing.offered.keys() == {"votol", "text"}
-    assert listing.skipped.keys() == {f"{n}.safetensors" for n in ("bad", "folder", "gone")}
+    assert listing.skipped.keys() == {
+        f"{name}.safetensors" for name in ("bad", "folder", "gone", "odd")
+    }
     assert listing.skipped["bad.safetensors"].startswith("not a valid safetensors file")
     (said,) = listing.offered["text"].notes
-    assert "text encoders take no part" in said
+    assert "text encoders (1) take no part" in said
     line = shelf.describe()
     assert line.startswith("2 LoRAs offered, 1 of them without all of their layers")
-    assert "3 skipped: bad.safetensors (not a valid" in line and "\n" not in line
+    assert listing.skipped["odd.safetensors"].startswith("cannot be read (ZeroDivisionError)")
+    assert "4 skipped: bad.safetensors (not a valid" in line and "\n" not in line
     monkeypatch.setattr(pipeline, "check_lora", lambda file: ["looked again"])
     assert shelf.listing() == listing
     os.utime(tmp_path / "votol.safetensors", (1, 1))

@@ -133,7 +133,7 @@ def test_what_takes_no_part_is_said_before_anything_is_drawn(page):
     tensors = {f"{layer}.{part}.weight": factor for part, factor in factors.items()}
     content = save(tensors | load_file(LORAS / "ink.safetensors"))
     drop(page.get_by_role("group", name="Style"), "text.safetensors", content)
-    said = page.get_by_text("1 layers of text encoders take no part")
+    said = page.get_by_text("layers of text encoders (1) take no part")
     expect(said).to_be_visible()
     page.get_by_label("Style LoRA", exact=True).select_option("ink")
     expect(said).to_have_count(0)
@@ -183,6 +183,17 @@ def test_every_option_is_asked_for_and_comes_back_from_the_picture(page):
     expect(page.get_by_role("alert")).to_be_empty()
     drop(page.locator("body"), "other.png", b"no picture")
     expect(page.get_by_role("alert")).to_contain_text("no picture, or damaged")
+
+
+def test_a_value_that_cannot_be_is_shown_where_it_is(page):
+    page.get_by_text("More options").click()
+    guidance = page.get_by_label("Guidance")
+    guidance.fill("51")
+    page.get_by_text("More options").click()
+    expect(guidance).not_to_be_visible()
+    page.get_by_role("button", name="Draw", exact=True).click()
+    expect(guidance).to_be_focused()
+    expect(page.get_by_role("status")).to_be_empty()
 
 
 def test_the_merged_lora_is_saved_as_it_drew(page, tmp_path):

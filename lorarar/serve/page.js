@@ -146,6 +146,10 @@ async function saveLora() {
 
 form.addEventListener("submit", (event) => { event.preventDefault(); drawAll([readRequest()]); });
 form.addEventListener("input", showStrengths);
+form.addEventListener("invalid", ({ target }) => { // else nobody would see which
+  const folded = target.closest("details");
+  if (folded) folded.open = true;
+}, true);
 field.prompt.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();

@@ -1,5 +1,6 @@
 """What the page offers: the LoRAs that fit the pipeline, and why others are left out."""
 
+import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -100,3 +101,7 @@ class Shelf:
             return Looked(notes, role if role in ROLES else None, phrase)
         except LorararError as error:
             return Looked(trouble=str(error).removeprefix(f"{file}: "))
+        except Exception as error:  # it costs this file, not the page
+            logging.exception("%s could not be looked at", file)
+            kind = type(error).__name__
+            return Looked(trouble=f"cannot be read ({kind}); the terminal says more")
