@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler, StableDiffusionXLPipeline
+from diffusers import StableDiffusionXLPipeline
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor
@@ -37,6 +37,7 @@ from lorarar.training.denoising import Examples, default_side, encode, naming_bo
 from lorarar.training.images import load_examples
 from lorarar.training.lora import fit_adapter, load_prior
 from lorarar.training.many import recipe_of
+from lorarar.training.noise import training_scheduler
 from lorarar.training.objective import together_loss
 from lorarar.training.refine import refine_coefficients
 from lorarar.training.ziplora import STEPS as ZIPLORA_STEPS
@@ -239,7 +240,7 @@ def _ready(studio: Studio, task: Task) -> Iterator[Ready]:
 
 def _ziplora(studio: Studio, content: str, style: str) -> Lora:
     pair = studio.lora(content), studio.lora(style)
-    scheduler = DDPMScheduler.from_config(studio.pipeline.scheduler.config)
+    scheduler = training_scheduler(studio.pipeline)
     examples: dict[Role, Examples] = {
         "content": studio.known(content),
         "style": studio.known(style),
@@ -251,7 +252,7 @@ def _ziplora(studio: Studio, content: str, style: str) -> Lora:
 def _optimised(studio: Studio, content: str, style: str) -> Lora:
     """Coefficients optimised for this pair, on what LoRA.rar's hypernetwork is trained for here."""
     pair, pipeline = (studio.lora(content), studio.lora(style)), studio.pipeline
-    scheduler = DDPMScheduler.from_config(pipeline.scheduler.config)
+    scheduler = training_scheduler(pipeline)
     subject, phrase = studio.entry(content), studio.entry(style).phrase
     prompts = [example.prompt for example in load_examples(subject.images, subject.prompt)]
 

@@ -4,10 +4,12 @@ They are written so that every reader of exported folders, in Python, C++ or Jav
 and read back by the runtime's own readers before anything is traced.
 """
 
+import inspect
 import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import diffusers
 from diffusers.loaders import TextualInversionLoaderMixin
 from transformers import CLIPTokenizer
 
@@ -34,23 +36,27 @@ def write_rest(model: Path, folder: Path) -> None:
 
     Raises LorararError if a file is missing or damaged, or if it says what the runtime does not do.
     """
-    resolved = resolve(scheduler_config(model), model / SCHEDULER, remedy=REMEDY)
+    config = scheduler_config(model)
+    resolved = resolve(config, model / SCHEDULER, remedy=REMEDY)
+    theirs = inspect.signature(getattr(diffusers, config["_class_name"]).__init__).parameters
+    said = {name: resolved[name] for name in resolved if name in config or name in theirs}
     (folder / "scheduler").mkdir()
-    (folder / SCHEDULER).write_text(json.dumps(resolved, indent=2) + "\n")
+    (folder / SCHEDULER).write_text(json.dumps(said, indent=2) + "\n")
     (folder / INDEX).write_text(json.dumps(read_json(model / INDEX), indent=2) + "\n")
     for name, tokenizer in open_tokenizers(model).items():
         tokenizer.save_pretrained(str(folder / name))
-        for text in (SAMPLE, *(f"a {token} cup" for token in tokenizer.get_added_vocab())):
-            _check_ids(model / name, tokenizer, folder / name, text)
+        _check_ids(model / name, tokenizer, folder / name)
 
 
-def _check_ids(source: Path, tokenizer: CLIPTokenizer, written: Path, text: str) -> None:
-    prompt = TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
-    length = tokenizer.model_max_length
-    wanted = tokenizer(prompt, padding="max_length", truncation=True, max_length=length)
+def _check_ids(source: Path, tokenizer: CLIPTokenizer, written: Path) -> None:
+    """Compare what the runtime reads with transformers and diffusers, for every added token."""
     try:
-        found = load_tokenizer(written)(text)[0].tolist()
+        found = load_tokenizer(written)
     except LorararError as error:
         raise LorararError(f"{source}: {error.__cause__}; {REMEDY}") from error
-    if found != wanted.input_ids:
-        raise LorararError(f"{source}: is tokenized otherwise than CLIP; {REMEDY}")
+    length = tokenizer.model_max_length
+    for text in (SAMPLE, *(f"a {token} cup" for token in tokenizer.get_added_vocab())):
+        prompt = TextualInversionLoaderMixin().maybe_convert_prompt(text, tokenizer)
+        wanted = tokenizer(prompt, padding="max_length", truncation=True, max_length=length)
+        if found(text)[0].tolist() != wanted.input_ids:
+            raise LorararError(f"{source}: is tokenized otherwise than CLIP; {REMEDY}")

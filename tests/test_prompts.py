@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lorarar.diffusion.pipeline import draw, load_pipeline, runtime_noise
+from lorarar.diffusion.prompts import describe_cut
 from lorarar.runtime.pipeline import Pipeline
 
 SHORT = "a votol cup on grass in neon style"  # 8 of 14 tokens
@@ -50,8 +51,8 @@ def test_a_prompts_last_words_count(pipeline):
 
 
 def test_one_prompts_length_changes_no_other_picture(torch_pipeline):
-    both = draw(torch_pipeline, [LONG, SHORT], [0, 1], 1)
-    (alone,) = draw(torch_pipeline, [SHORT], [1], 1)
+    both = draw(torch_pipeline, [LONG, SHORT], [0, 1], 1, guidance=1.0)
+    (alone,) = draw(torch_pipeline, [SHORT], [1], 1, guidance=1.0)
     assert torch.equal(both[1], alone)
 
 
@@ -70,6 +71,13 @@ def test_chunks_are_embedded_one_by_one_and_what_is_pooled_is_the_firsts(pipelin
     (empty,) = reader.read("", None, 1.0)
     np.testing.assert_array_equal(negative.hidden[:, 16:32], empty.hidden)
     np.testing.assert_array_equal(asked.hidden, long.hidden)
+
+
+def test_captions_that_training_cuts_are_counted(torch_pipeline):
+    assert describe_cut(torch_pipeline, [SHORT, LONG, LONG]) == [
+        "the ends of 2 captions are left out, beyond 14 tokens"
+    ]
+    assert describe_cut(torch_pipeline, [SHORT]) == []
 
 
 def test_where_tokens_are_fixed_the_words_that_are_cut_are_said(pipeline):

@@ -12,6 +12,13 @@ def chunk_count(pipeline: StableDiffusionXLPipeline, prompt: str) -> int:
     return max(len(chunks) for chunks in _ids(pipeline, prompt))
 
 
+def describe_cut(pipeline: StableDiffusionXLPipeline, captions: list[str]) -> list[str]:
+    """Say how many captions are longer than training takes them, if any are."""
+    cut = sum(chunk_count(pipeline, caption) > 1 for caption in captions)
+    room = pipeline.tokenizer.model_max_length - 2
+    return [f"the ends of {cut} captions are left out, beyond {room} tokens"] if cut else []
+
+
 @torch.no_grad()
 def embed_long(
     pipeline: StableDiffusionXLPipeline, prompt: str, chunks: int

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lorarar.bases import PROJECTIONS
 from lorarar.diffusion.pipeline import draw, load_onto, save_picture
+from lorarar.diffusion.prompts import describe_cut
 from lorarar.errors import LorararError
 from lorarar.files import refuse_existing
 from lorarar.hypernet import Role
@@ -58,7 +59,7 @@ def train_lora(
     """Train one LoRA ("content" or "style") on a folder of images and write it to `output`.
 
     Losses, samples and, until it is done, the training's state are kept in `OUTPUT.training/`,
-    from where the same call goes on. say: takes the line that says what is trained on.
+    from where the same call goes on. say: takes the lines that say what is trained on.
 
     Raises LorararError for bad input, another training's state, a loss that is not finite, or if
     nothing can be written.
@@ -71,6 +72,9 @@ def train_lora(
         if accelerator.is_main_process:
             say(found.describe())
         pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
+        if accelerator.is_main_process:
+            for line in describe_cut(pipeline, [example.prompt for example in examples]):
+                say(line)
         facts = {
             "kind": kind,
             "prompt": prompt,

@@ -142,15 +142,17 @@ Tensor each(const Tensor& x, const Function& function) {
 }  // namespace
 
 Schedule Schedule::read(const std::string& path) {
-  Json config = parse_json(map_file(path, "exported folder").text(), path, "export the model again");
+  Json config =
+      parse_json(map_file(path, "exported folder").text(), path, "export the model again");
   try {
     for (auto each = config.begin(); each != config.end();) {
       each = each->is_null() ? config.erase(each) : std::next(each);  // the default
     }
     refuse_odd(config, path);
     const bool edm = is_edm(config);
-    Schedule schedule{config, path, {}, config.value("prediction_type", "epsilon") == "v_prediction",
-                      edm ? config.at("sigma_data").get<double>() : 1};
+    const bool predicts_velocity = config.value("prediction_type", "epsilon") == "v_prediction";
+    const double deviation = edm ? config.at("sigma_data").get<double>() : 1;
+    Schedule schedule{config, path, {}, predicts_velocity, deviation};
     if (edm) {
       check_sigmas(config, path);
     } else {
