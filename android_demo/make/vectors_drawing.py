@@ -141,13 +141,14 @@ def _write_samplings(folder: Path) -> None:
         )
     ]
     distilled = {"_class_name": "LCMScheduler", "original_inference_steps": 100}
+    others: list[tuple[dict[str, Any], tuple[Sampler, ...]]] = [
+        ({"_class_name": "EDMDPMSolverMultistepScheduler"}, ("euler", "euler-a", "dpm++2m")),
+        (COSXL, ("euler", "euler-a", "dpm++2m")),
+        (distilled | {"timestep_scaling": 20.0}, ("lcm",)),
+    ]
     grid += [
         (resolve(config, Path("config")), sampler, steps)
-        for config, samplers in (
-            ({"_class_name": "EDMDPMSolverMultistepScheduler"}, ("euler", "euler-a", "dpm++2m")),
-            (COSXL, ("euler", "euler-a", "dpm++2m")),
-            (distilled | {"timestep_scaling": 20.0}, ("lcm",)),
-        )
+        for config, samplers in others
         for sampler in samplers
         for steps in STEPS
     ]

@@ -13,6 +13,7 @@ from lorarar.errors import LorararError
 
 TOKENIZERS = {"tokenizer": "text_encoder", "tokenizer_2": "text_encoder_2"}  # and what reads them
 UNSET = 10**6  # transformers writes 1e30 for a length that nobody set
+FILES = VOCABULARY, MERGES = "vocab.json", "merges.txt"
 WHOLE = "tokenizer.json"
 
 
@@ -40,8 +41,11 @@ def open_tokenizer(folder: Path, encoder: Mapping[str, Any]) -> CLIPTokenizer:
     try:
         with TemporaryDirectory() as temporary:
             copy = Path(shutil.copytree(folder, Path(temporary, folder.name)))
-            if not (copy / "vocab.json").exists() and (copy / WHOLE).exists():
+            missing = [name for name in FILES if not (copy / name).exists()]
+            if missing and (copy / WHOLE).exists():
                 _split(copy)
+            elif missing:
+                raise FileNotFoundError(f"{missing[0]} is missing")
             tokenizer = CLIPTokenizer.from_pretrained(str(copy), local_files_only=True)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = (str(error).strip() or repr(error)).splitlines()[0]
@@ -69,5 +73,5 @@ def _split(folder: Path) -> None:
     """Write vocab.json and merges.txt of a tokenizer.json, as older transformers want them."""
     model = json.loads((folder / WHOLE).read_bytes())["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    (folder / "vocab.json").write_text(json.dumps(model["vocab"]), "utf-8")
-    (folder / "merges.txt").write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")
+    (folder / VOCABULARY).write_text(json.dumps(model["vocab"]), "utf-8")
+    (folder / MERGES).write_text("\n".join(["#version: 0.2", *merges, ""]), "utf-8")

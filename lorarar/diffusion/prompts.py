@@ -1,7 +1,5 @@
 """Prompts longer than the text encoders take at once, in chunks as the runtime embeds them."""
 
-from typing import Any
-
 import torch
 from diffusers import StableDiffusionXLPipeline
 from torch import Tensor
@@ -42,11 +40,11 @@ def embed_long(
 
 def long_prompt(
     pipeline: StableDiffusionXLPipeline, prompt: str, negative: str | None = None
-) -> dict[str, Any]:
+) -> dict[str, Tensor]:
     """Return arguments of the pipeline that draw a prompt of any length, and lead away from any."""
     texts = [prompt, negative or ""]
     chunks = max(chunk_count(pipeline, text) for text in texts)
-    given = {}
+    given: dict[str, Tensor] = {}
     for text, which in zip(texts, ("", "negative_"), strict=True):
         embeds, pooled = embed_long(pipeline, text, chunks)
         given |= {f"{which}prompt_embeds": embeds, f"{which}pooled_prompt_embeds": pooled}

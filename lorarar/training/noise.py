@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
@@ -56,7 +56,7 @@ class EdmNoise:
         return out * (1 / square).clamp(max=gamma)
 
 
-Scheduler = DDPMScheduler | EdmNoise
+Scheduler: TypeAlias = DDPMScheduler | EdmNoise
 
 
 def training_scheduler(pipeline: StableDiffusionXLPipeline) -> Scheduler:
