@@ -70,7 +70,7 @@ SMALL: dict[str, dict[int, int]] = {  # published widths -> those here
     "num_hidden_layers": {12: DEEPEST, 32: DEEPEST},
     "projection_class_embeddings_input_dim": {2816: 160, 2560: 144},
     "projection_dim": {768: 32, 1280: 64},
-    "sample_size": {128: 8, 64: 4, 1024: 64},
+    "sample_size": {128: 12, 64: 8, 1024: 96},
     "time_cond_proj_dim": {256: 32},
 }
 CHANNELS = {64: 32, 128: 32, 256: 32, 512: 64, 320: 32, 640: 64, 1280: 128}
@@ -94,7 +94,11 @@ def narrow(config: Config) -> Config:
 
 
 def _shallow(depth: Any) -> Any:
-    return [*map(_shallow, depth)] if isinstance(depth, list | tuple) else min(depth, DEEPEST)
+    return (
+        type(depth)(map(_shallow, depth))
+        if isinstance(depth, list | tuple)
+        else min(depth, DEEPEST)
+    )
 
 
 @contextmanager
@@ -103,8 +107,8 @@ def narrow_bases() -> Iterator[None]:
     known = {}
     for name, base in BASES.items():
         known[f"{name}, narrow"] = Base(
-            down=tuple(tuple(_shallow(depths)) for depths in base.down),
-            up=tuple(tuple(_shallow(depths)) for depths in base.up),
+            down=_shallow(base.down),
+            up=_shallow(base.up),
             middle=None if base.middle is None else min(base.middle, DEEPEST),
             widths=(64, 128),
             cross_attention=96,

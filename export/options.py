@@ -22,7 +22,8 @@ if TYPE_CHECKING:  # their imports take seconds
     from lorarar.export.parts import OpenedModel
 
 ModelName = Annotated[
-    str | None, typer.Option("--model", help="diffusers folder or hub id; 'mini': the embedded one")
+    str | None,
+    typer.Option("--model", help="diffusers folder, single file or hub id; 'mini': embedded"),
 ]
 RandomWeights = Annotated[
     str | None, typer.Option(help="a base's true UNet with seeded weights, in place of --model")

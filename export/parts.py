@@ -312,6 +312,9 @@ class _Encoder(nn.Module):
 class _Affine(nn.Module):
     """x * scale + shift; x as it is where there are none."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, values: Mapping[str, np.ndarray]):
         super().__init__()
         for name, value in values.items():

@@ -20,7 +20,7 @@ Target = Literal["all", FormatName]
 def export_model(
     target: Annotated[Target, typer.Argument(help="formats; all: a folder for each")],
     output: Output,
-    model: Annotated[str, typer.Option(help="diffusers folder or hub id")] = NAME,
+    model: Annotated[str, typer.Option(help="diffusers folder, single file or hub id")] = NAME,
     hypernet: Annotated[
         Path | None, typer.Option(help="LoRA.rar checkpoint to merge with on the device")
     ] = None,

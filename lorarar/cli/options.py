@@ -17,7 +17,8 @@ from lorarar.methods.scheduled import ScheduledName
 
 Output = Annotated[Path, typer.Option("--output", "-o")]
 Model = Annotated[
-    str | None, typer.Option(help="diffusers folder or hub id; the embedded model by default")
+    str | None,
+    typer.Option(help="diffusers folder, single file or hub id; the embedded one by default"),
 ]
 HypernetPath = Annotated[Path, typer.Option(help="LoRA.rar checkpoint (.safetensors or .pth)")]
 Mu = Annotated[

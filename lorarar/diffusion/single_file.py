@@ -48,7 +48,7 @@ def convert(file: Path) -> Path:
     digest = hashlib.sha256(repr(version).encode()).hexdigest()[:16]
     folder = user_cache("checkpoints") / f"{file.stem}-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with FileLock(folder.with_name(".lock")):
         if not folder.exists():
             configurations = beside if beside.is_dir() else None
             pipeline = _load(file, configurations)

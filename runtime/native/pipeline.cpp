@@ -10,6 +10,7 @@ namespace lorarar {
 namespace {
 
 constexpr const char* UNET = "unet";
+constexpr const char* GUIDANCE_INPUT = "timestep_cond";
 constexpr const char* DECODER = "vae_decoder";
 constexpr const char* ENCODERS[] = {"text_encoder", "text_encoder_2"};
 
@@ -74,6 +75,14 @@ Pipeline Pipeline::open(const std::string& folder, int threads) {
   if (exported.engine != ENGINE_FORMAT) {
     throw Refusal(folder + ": was exported for " + exported.engine + ", but this runner has " +
                   ENGINE + "; use the runner built with the other engine, or export it for this");
+  }
+  for (const Stage& stage : exported.part(UNET)) {
+    for (const StageInput& input : stage.inputs) {
+      if (input.name != GUIDANCE_INPUT) continue;
+      throw Refusal(folder + ": its UNet was distilled with its guidance (it takes '" +
+                    GUIDANCE_INPUT + "'), which this runner does not compute; draw with " +
+                    "lorarar generate --exported");
+    }
   }
   for (const char* part : {ENCODERS[0], ENCODERS[1], UNET, DECODER}) {
     for (const Stage& stage : exported.part(part)) {
