@@ -16,6 +16,7 @@ from lorarar.quiet import silence_libraries
 
 console = Console()
 Force = Annotated[bool, typer.Option("--force", help="replace what exists")]
+ENDING = [each for each in signal.Signals if each.name in ("SIGTERM", "SIGHUP")]  # Windows: one
 LESS_MEMORY = (
     "use --precision bf16, for training also --checkpointing or a smaller --batch or --side; "
     "or set CUDA_VISIBLE_DEVICES= to use no GPU"
@@ -29,7 +30,7 @@ def run_app(app: typer.Typer) -> None:
     terminal's encoding lacks are printed as escapes.
     """
     silence_libraries()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, _exit)
     for stream in (sys.stdout, sys.stderr):

@@ -226,10 +226,11 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], force: boo
     if target.is_dir():
         raise LorararError(f"{path}: is a folder; name a file")
     try:
-        with unfinished_file(target) as (part, file):
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
+        with unfinished_file(target) as part:
+            with part.open("wb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
             if target.exists():
                 shutil.copymode(target, part)
             part.replace(target)

@@ -12,26 +12,30 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from platform import node
-from typing import IO, BinaryIO
+from typing import IO
 
 from lorarar.errors import LorararError
+
+try:
+    import fcntl
+except ImportError:  # on Windows, where nothing is locked, and so nothing swept
+    fcntl = None  # type: ignore[assignment]
 
 LOCK = ".lock"
 
 
 @contextmanager
-def unfinished_file(target: Path) -> Iterator[tuple[Path, BinaryIO]]:
-    """Make a hidden file beside `target`, to be renamed to it; what is not is removed.
+def unfinished_file(target: Path) -> Iterator[Path]:
+    """Make a hidden, empty file beside `target`, to be renamed to it; what is not is removed.
 
     Raises OSError if it cannot be made.
     """
     part = target.with_name(_start(target) + secrets.token_hex(4))
     try:
-        with _locked(part) as file:
-            yield part, file
+        with _locked(part):
+            yield part
     finally:
         part.unlink(missing_ok=True)
 
@@ -136,8 +140,10 @@ def make_folder(folder: Path) -> None:
 
 def _lock(file: IO) -> None:
     """Raises BlockingIOError if another process has locked it."""
+    if fcntl is None:
+        return
     try:
-        flock(file, LOCK_EX | LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise
     except OSError:
@@ -145,20 +151,27 @@ def _lock(file: IO) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[BinaryIO]:
+def _locked(path: Path) -> Iterator[None]:
     """Make a file that is locked before it has its name, so that nobody takes it for left."""
     fresh = path.with_name(f"{path.name}.new")
     try:
-        with fresh.open("xb") as file:
+        fresh.touch(exist_ok=False)
+        if fcntl is None:  # Windows renames no open file
+            fresh.rename(path)
+            yield
+            return
+        with fresh.open("rb+") as file:
             _lock(file)
             fresh.rename(path)
-            yield file
+            yield
     finally:
         fresh.unlink(missing_ok=True)
 
 
 def _left_by_others(parent: Path, start: str) -> Iterator[Path]:
     """What bears such a name, is this user's and is not locked, but by us until the next one."""
+    if fcntl is None:
+        return
     ours = re.compile(re.escape(start) + "[a-z0-9_]{8}")
     with suppress(OSError):
         for path in [path for path in parent.iterdir() if ours.fullmatch(path.name)]:
@@ -166,5 +179,5 @@ def _left_by_others(parent: Path, start: str) -> Iterator[Path]:
                 if path.is_symlink() or path.lstat().st_uid != os.getuid():
                     continue
                 with (path / LOCK if path.is_dir() else path).open("rb+") as file:
-                    flock(file, LOCK_EX | LOCK_NB)
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     yield path
