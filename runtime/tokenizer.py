@@ -55,20 +55,20 @@ class ClipTokenizer:
     def chunks(self, text: str) -> np.ndarray:
         """All ids of a text, (n, length) int64: each row as a text of its own, at least one."""
         room = self.length - 2
-        ids = self._ids(text)
+        ids = self.ids(text)
         parts = [ids[start : start + room] for start in range(0, max(len(ids), 1), room)]
         rows = [[self.begin, *part, self.end] for part in parts]
         return np.array([row + [self.pad] * (self.length - len(row)) for row in rows], np.int64)
 
     def cut(self, text: str) -> str:
         """The words at the end of a text that a call leaves out."""
-        lost = self._ids(text)[self.length - 2 :]
+        lost = self.ids(text)[self.length - 2 :]
         of_added = {numbers[0]: f"{token}</w>" for token, numbers in self.added.items()}
         pieces = [of_added.get(each) or self.words.id_to_token(each) or "" for each in lost]
         return " ".join(map(_letters, "".join(pieces).split("</w>"))).strip()
 
-    def _ids(self, text: str) -> list[int]:
-        """Of a whole text, without begin and end."""
+    def ids(self, text: str) -> list[int]:
+        """All ids of a text, without begin and end."""
         if not self.added:
             return self._plain(text)
         longest_first = sorted(self.added, key=len, reverse=True)

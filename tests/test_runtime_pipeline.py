@@ -489,7 +489,7 @@ def test_engines_that_run_hypernetworks_only_are_refused(exported_int8):
         "cache",
         "conditioning",
         "merger",
-        "samplers",
+        "noise_schedule",
         "tokenizer",
         "backends",
     ],

@@ -75,7 +75,9 @@ def _write_tokens(folder: Path) -> None:
     for name, changed in _tokenizers(folder).items():
         tokenizer = load_tokenizer(folder / name)
         for text in [*TEXTS, *mixed, *low]:
-            rows.append({"folder": name, "text": text, "ids": tokenizer(text)[0].tolist()})
+            ids = tokenizer(text)[0].tolist()
+            cut = max(0, len(tokenizer.ids(text)) - (tokenizer.length - 2))
+            rows.append({"folder": name, "text": text, "ids": ids, "cut": cut})
         (folder / name / "changed.json").write_text(json.dumps(changed))
     (folder / "tokens.json").write_text(json.dumps(rows))
 

@@ -109,11 +109,19 @@ final class Easel {
                         : DrawingTask.resume(model, job);
                 if (job == null) {
                     keep();
+                    sayCut(model, asked);
                 }
                 isBegun = true;
             }
         } finally {
             goOn(isBegun, false);
+        }
+    }
+
+    private void sayCut(OpenModel model, Choices asked) {
+        int cut = model.pipeline.cut(asked.prompt);
+        if (cut > 0) {
+            studio.say(context.getString(R.string.cut, cut));
         }
     }
 

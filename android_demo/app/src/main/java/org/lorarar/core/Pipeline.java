@@ -128,6 +128,11 @@ public final class Pipeline implements AutoCloseable {
         return manifest.identity + " " + manifest.quantize + " " + loras + " " + request.key();
     }
 
+    /** How many tokens at a prompt's end are left out, as the UNet takes no more. */
+    public int cut(String prompt) {
+        return Math.max(tokenizers[0].cut(prompt), tokenizers[1].cut(prompt));
+    }
+
     /**
      * The picture of latents, (channels, side, side).
      *

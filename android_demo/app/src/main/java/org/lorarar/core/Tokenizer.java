@@ -164,6 +164,24 @@ public final class Tokenizer {
      * <p>Special tokens in the text count as such, so with pad "!" every "!" has its id.
      */
     public long[] ids(String text) {
+        List<Integer> found = all(text);
+        long[] ids = new long[length];
+        Arrays.fill(ids, pad);
+        int kept = Math.min(found.size(), length - 2);
+        ids[0] = begin;
+        for (int i = 0; i < kept; i++) {
+            ids[i + 1] = found.get(i);
+        }
+        ids[kept + 1] = end;
+        return ids;
+    }
+
+    /** How many of a text's tokens have no room. */
+    int cut(String text) {
+        return Math.max(0, all(text).size() - (length - 2));
+    }
+
+    private List<Integer> all(String text) {
         List<Integer> found = new ArrayList<>();
         int from = 0;
         if (addedWords != null) {
@@ -175,15 +193,7 @@ public final class Tokenizer {
             }
         }
         addPlain(text.substring(from), found);
-        long[] ids = new long[length];
-        Arrays.fill(ids, pad);
-        int kept = Math.min(found.size(), length - 2);
-        ids[0] = begin;
-        for (int i = 0; i < kept; i++) {
-            ids[i + 1] = found.get(i);
-        }
-        ids[kept + 1] = end;
-        return ids;
+        return found;
     }
 
     private void addPlain(String text, List<Integer> found) {
@@ -217,7 +227,7 @@ public final class Tokenizer {
 
     private void addWords(String text, List<Integer> found) {
         Matcher matcher = WORDS.matcher(text);
-        while (matcher.find() && found.size() < length) {
+        while (matcher.find()) {
             pairs.add(matcher.group(), found);
         }
     }

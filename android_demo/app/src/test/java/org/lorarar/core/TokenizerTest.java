@@ -21,8 +21,10 @@ public class TokenizerTest {
                 tokenizers.put(folder, Tokenizer.read(new File(DrawingVectors.FOLDER, folder)));
             }
             String text = row.text("text");
-            String found = Arrays.toString(tokenizers.get(folder).ids(text));
+            Tokenizer tokenizer = tokenizers.get(folder);
+            String found = Arrays.toString(tokenizer.ids(text));
             assertEquals(folder + ": " + text, row.list("ids").toString(), found);
+            assertEquals(folder + ": " + text, row.small("cut"), tokenizer.cut(text));
         }
     }
 
