@@ -2,22 +2,22 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
 from torch import nn
 
+from lorarar.artefacts.training import Entry
 from lorarar.diffusion.pipeline import load_pipeline
 from lorarar.errors import LorararError
 from lorarar.files import write_atomically, write_folder_atomically
-from lorarar.training import lora
+from lorarar.training import lora, many
 from lorarar.training.identity import begin
 from lorarar.training.loop import train
 from lorarar.training.recipes import HypernetRecipe, LoraRecipe
@@ -44,44 +44,29 @@ def train_red(images, *, folder="one", prompt="a red thing", kind="content", rec
     return output
 
 
-def stop_at_two(step, *rest, **named):
-    def stopping(index):
-        if index == 2:
-            raise Stopped
-        return step(index)
-
-    train(stopping, *rest, save_every=2, **named)
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """What a training of a red thing left that was stopped after two of its steps."""
-    folder = tmp_path_factory.mktemp("begun")
-    (folder / "one").mkdir()
-    Image.new("RGB", (16, 16), "red").save(folder / "one" / "a.png")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(lora, "train", stop_at_two)
-        with pytest.raises(Stopped):
-            train_red(folder)
-    return folder / "x.safetensors.training"
-
-
-@pytest.fixture
-def stopped(images, begun):
-    shutil.copytree(begun, images / begun.name)
-    return images
-
-
 @pytest.fixture(scope="module")
 def loaded():
     return load_pipeline()
 
 
-@pytest.fixture
-def untouched(loaded, monkeypatch):
-    """The embedded model, loaded once for trainings that end before they touch it."""
+@pytest.fixture(autouse=True)
+def untrained(loaded, monkeypatch):
+    """Every training is stopped where its first step would be, with a state."""
+
+    def stop(*rest, work, **named):
+        (work / "state.pt").touch()
+        raise Stopped
+
     monkeypatch.setattr(lora, "load_onto", lambda *rest, **named: loaded)
-    return loaded
+    monkeypatch.setattr(lora, "fit_adapter", stop)
+
+
+@pytest.fixture
+def stopped(images):
+    """The training of a red thing, which was stopped."""
+    with pytest.raises(Stopped):
+        train_red(images)
+    return images
 
 
 @pytest.mark.parametrize(
@@ -95,13 +80,13 @@ def untouched(loaded, monkeypatch):
         ({"folder": "two"}, r"with image a\.png "),
     ],
 )
-def test_a_training_goes_on_only_as_it_was_begun(stopped, change, wanted, untouched, monkeypatch):
+def test_a_training_goes_on_only_as_it_was_begun(stopped, change, wanted, monkeypatch):
     monkeypatch.chdir(stopped)
     with pytest.raises(LorararError, match=rf"x\.safetensors\.training: was begun .*{wanted}"):
         train_red(stopped, **change)
 
 
-def test_images_that_come_or_go_and_other_captions_are_noticed(stopped, untouched):
+def test_images_that_come_or_go_and_other_captions_are_noticed(stopped):
     (stopped / "one" / "a.txt").write_text("a ball")
     with pytest.raises(LorararError, match=r'caption of a\.png "a red thing", not "a ball"'):
         train_red(stopped)
@@ -112,33 +97,26 @@ def test_images_that_come_or_go_and_other_captions_are_noticed(stopped, untouche
 
 
 def test_another_model_is_noticed_and_the_same_one_elsewhere_is_not(stopped, monkeypatch):
-    load = lora.load_onto
-
-    def other(*given, **named):
-        pipeline = load(*given, **named)
-        next(pipeline.unet.parameters()).data[0] += 0.01
-        return pipeline
-
+    other = load_pipeline()
+    next(other.unet.parameters()).data[0] += 0.01
     with monkeypatch.context() as patched:
-        patched.setattr(lora, "load_onto", other)
+        patched.setattr(lora, "load_onto", lambda *rest, **named: other)
         with pytest.raises(LorararError, match="was begun with model"):
             train_red(stopped)
     (stopped / "one").rename(stopped / "three")
-    file = train_red(stopped, folder="three", recipe=replace(RECIPE, checkpointing=True))
-    with safe_open(file, "np") as opened:
-        assert opened.metadata()["lorarar.prompt"] == "a red thing"
-    kept = {path.name for path in (stopped / "x.safetensors.training").iterdir()}
-    assert kept == {".lock", "training.json", "loss.jsonl"}
+    free = replace(RECIPE, checkpointing=True, sample_every=3)
+    with pytest.raises(Stopped):  # so it went on
+        train_red(stopped, folder="three", recipe=free)
 
 
-def test_a_state_that_says_not_what_it_is_of_is_refused(stopped, untouched):
+def test_a_state_that_says_not_what_it_is_of_is_refused(stopped):
     (stopped / "x.safetensors.training" / "training.json").unlink()
     with pytest.raises(LorararError, match=r"loss\.jsonl|state\.pt: is another's, or of an older"):
         train_red(stopped)
 
 
 @pytest.mark.parametrize("name", ["loss.jsonl", "loss.png", "step-00000.png", "state.pt"])
-def test_what_was_there_before_a_training_stays(images, name, untouched):
+def test_what_was_there_before_a_training_stays(images, name):
     work = images / "x.safetensors.training"
     work.mkdir()
     for file in ("thesis.txt", name):
@@ -150,21 +128,18 @@ def test_what_was_there_before_a_training_stays(images, name, untouched):
     begin(work, {})
 
 
-def test_a_prior_is_drawn_anew_for_another_prompt(images, untouched, monkeypatch):
+def test_a_prior_is_drawn_anew_for_another_prompt(images, monkeypatch):
     drawn = []
 
     def draw_to(path, pipeline, prompt, seed):
         drawn.append((prompt, seed))
         Image.new("RGB", (16, 16)).save(path)
 
-    def stop(*rest, **named):
-        raise Stopped
-
     monkeypatch.setattr(lora, "_draw_to", draw_to)
-    monkeypatch.setattr(lora, "fit_adapter", stop)
     for prompt in ("a cat", "a cat", "a dog"):
         with pytest.raises(Stopped):
             train_red(images, recipe=replace(RECIPE, prior_prompt=prompt, prior_images=1))
+        (images / "x.safetensors.training" / "state.pt").unlink()
     assert drawn == [("a cat", 0), ("a dog", 0)]
 
 
@@ -236,6 +211,36 @@ def test_begun_trainings_of_two_kinds_of_facts_are_compared(tmp_path):
     (tmp_path / "training.json").write_text("{}")
     with pytest.raises(LorararError, match=r"training\.json: does not say what is trained"):
         begin(tmp_path, {"steps": 3})
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("OutOfMemoryError", "for want of memory; use fewer --workers"),
+        ("WorkerCrashedError", "was lost .*run this again"),
+        ("NodeDiedError", "was lost .*run this again"),
+    ],
+)
+def test_a_worker_that_is_lost_is_one_line(kind, wanted, monkeypatch):
+    ray = pytest.importorskip("ray")
+    lost = getattr(ray.exceptions, kind)
+    error = lost() if kind == "WorkerCrashedError" else lost("it is\nno more")
+
+    def fail(reference):
+        raise error
+
+    monkeypatch.setattr(ray, "get", fail)
+    entry = Entry(file=Path("x.safetensors"), kind="content", images=Path("i"), prompt="p")
+    with pytest.raises(LorararError, match=rf"x\.safetensors: its worker .*{wanted}"):
+        many._check_trained(None, entry)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_one_line(address, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(LorararError, match=f"Ray cannot be reached or begun at {address}"):
+        many._through_ray(None, [], RECIPE, 1)
 
 
 WRITING = """

@@ -1,10 +1,12 @@
 """Train every LoRA of a manifest: one after another here, or side by side through Ray."""
 
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from lorarar.artefacts.training import Entry, TrainingManifest, load_manifest
 from lorarar.errors import LorararError
@@ -73,13 +75,15 @@ def _through_ray(
         import ray
     except ImportError as error:
         raise LorararError("--workers needs Ray; run: pip install 'lorarar[cluster]'") from error
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
+        _check_listens(address)
         ray.init(ignore_reinit_error=True, include_dashboard=False)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        address = os.environ.get("RAY_ADDRESS", "this machine")
         raise LorararError(
-            f"Ray cannot be reached or begun at {address} ({_first_line(error)}); set RAY_ADDRESS "
-            "to a cluster that runs, or unset it to train on this machine"
+            f"Ray cannot be reached or begun at {address or 'this machine'} "
+            f"({_first_line(error)}); set RAY_ADDRESS to a cluster that runs, or unset it to "
+            "train on this machine"
         ) from error
     train = ray.remote(_train).options(max_retries=2)
     waiting = list(entries)
@@ -93,6 +97,13 @@ def _through_ray(
             _check_trained(finished, running.pop(finished))
     finally:
         ray.shutdown()
+
+
+def _check_listens(address: str) -> None:
+    """Raises OSError within seconds where nobody listens, which takes Ray many minutes."""
+    place = urlsplit(address if "//" in address else f"//{address}")
+    if place.hostname and place.port:
+        socket.create_connection((place.hostname, place.port), timeout=10).close()
 
 
 def _check_trained(finished: Any, entry: Entry) -> None:
