@@ -222,7 +222,8 @@ def _fields_of(picture: BytesIO, listing: Listing, pipeline: Pipeline) -> dict[s
         if fields[name] not in known:
             notes.append(f"{name} '{fields[name]}' is not on this page")
     if facts.model_identity != pipeline.manifest.identity:
-        notes.append(f"it was drawn with another model ({facts.model})")
+        other = "another model" if facts.model_identity else "torch"
+        notes.append(f"it was drawn with {other} ({facts.model})")
     return fields | {"notes": notes}
 
 
