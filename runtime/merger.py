@@ -57,7 +57,9 @@ class Merger:
     ) -> Lora:
         """Return the merged LoRA of rank r_c + r_s; see `lorarar.merge.weighted_sum`.
 
-        content, style: LoRAs, or paths of their files, plain or prepared.
+        content, style: LoRAs, or paths of their files, plain or prepared. Files stay mapped until
+        the merged factors are read: where others may overwrite them meanwhile, give what
+        `load_lora(path, mapped=False)` reads.
 
         Raises LorararError for bad files, or LoRAs that do not fit together or the artefact.
 

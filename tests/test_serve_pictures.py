@@ -142,13 +142,12 @@ def test_what_differs_here_is_said_when_a_picture_is_read(client):
     assert answer["notes"] == [
         "there is no LoRA 'gone' here",
         "method 'ziplora' is not on this page",
-        "it was drawn with another model (mini, int8)",
+        "it was drawn with torch (mini, int8)",
     ]
-    other = replace(facts, style=replace(ink, sha256="00"))
-    assert (
-        "the LoRA 'ink' here is another file"
-        in (client.post("/picture", content=png(other)).json()["notes"])
-    )
+    other = replace(facts, style=replace(ink, sha256="00"), model_identity="00")
+    notes = client.post("/picture", content=png(other)).json()["notes"]
+    assert "the LoRA 'ink' here is another file" in notes
+    assert "it was drawn with another model (mini, int8)" in notes
 
 
 def with_text(text, key="lorarar"):
