@@ -3,7 +3,7 @@
 python benchmarks/configurations.py
 
 Each model of `lorarar.benchmarks.published` is rebuilt with seeded random weights, narrower and
-with at most two transformer blocks and text layers in a row, all other keys as published. It is
+with single transformer blocks and two text layers in a row, all other keys as published. It is
 drawn with diffusers alone and as `lorarar generate` draws it, exported to ONNX and drawn by the
 runtime from the same noise, and trained on for one step. Models of equal networks share one export.
 """
@@ -55,7 +55,7 @@ from lorarar.training.lora import train_lora
 from lorarar.training.recipes import LoraRecipe
 
 PROMPT, STEPS, GUIDANCE, SEED = "a red cup on grass", 4, 3.0, 7
-DEEPEST = 2  # transformer blocks and text layers in a row
+BLOCKS, LAYERS = 1, 2  # transformer blocks and text layers in a row, at most
 SAME = 99.0  # dB, where nothing differs
 NOTES = [
     "draw: by lorarar with torch, export: by the runtime from ONNX, all float32; PSNR in dB beside "
@@ -67,7 +67,7 @@ SMALL: dict[str, dict[int, int]] = {  # published widths -> those here
     "hidden_size": {768: 32, 1280: 64},
     "intermediate_size": {3072: 128, 5120: 256},
     "num_attention_heads": {12: 1, 20: 2},
-    "num_hidden_layers": {12: DEEPEST, 32: DEEPEST},
+    "num_hidden_layers": {12: LAYERS, 32: LAYERS},
     "projection_class_embeddings_input_dim": {2816: 160, 2560: 144},
     "projection_dim": {768: 32, 1280: 64},
     "sample_size": {128: 12, 64: 8, 1024: 96},
@@ -95,9 +95,7 @@ def narrow(config: Config) -> Config:
 
 def _shallow(depth: Any) -> Any:
     return (
-        type(depth)(map(_shallow, depth))
-        if isinstance(depth, list | tuple)
-        else min(depth, DEEPEST)
+        type(depth)(map(_shallow, depth)) if isinstance(depth, list | tuple) else min(depth, BLOCKS)
     )
 
 
@@ -109,13 +107,13 @@ def narrow_bases() -> Iterator[None]:
         known[f"{name}, narrow"] = Base(
             down=_shallow(base.down),
             up=_shallow(base.up),
-            middle=None if base.middle is None else min(base.middle, DEEPEST),
+            middle=None if base.middle is None else min(base.middle, BLOCKS),
             widths=(64, 128),
             cross_attention=96,
             head_width=32,
             pooled=64,
             time_width=16,
-            encoders=((32, DEEPEST), (64, DEEPEST)),
+            encoders=((32, LAYERS), (64, LAYERS)),
         )
     shapes = {name: attention_shapes(base) for name, base in known.items()}
     with patch.dict(BASES, known), patch.dict(bases.SHAPES, shapes):

@@ -16,7 +16,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProject
 from lorarar.artefacts.pipeline import GUIDANCE_INPUT
 from lorarar.bases import Shape
 from lorarar.diffusion.checkpoint import build, library_defaults, read_json
-from lorarar.diffusion.weights import Weights, read_weights, weight_file, weight_variant
+from lorarar.diffusion.weights import Weights, read_weights, weight_file
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names
 from lorarar.export.slots import GuidedUNet, SlottedUNet, slotted_projections
@@ -32,12 +32,14 @@ ENCODER_CLASSES = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextMode
 class OpenedModel:
     """A diffusers folder, whose UNet's weights may come from elsewhere.
 
-    identity: of the UNet's weights, a hash or the seed that they are drawn from.
+    identity: of the UNet's weights, a hash or the seed that they are drawn from. variant: of the
+    folder's weights, see `weight_variant`.
     """
 
     folder: Path
     identity: str
     unet_weights: Weights
+    variant: str | None = None
 
     @property
     def index(self) -> dict[str, Any]:
@@ -67,8 +69,7 @@ class OpenedModel:
         """
         if part == "unet":
             return self.unet_weights
-        variant = weight_variant(self.folder, [part])
-        return read_weights(weight_file(self.folder / part, variant))
+        return read_weights(weight_file(self.folder / part, self.variant))
 
 
 @dataclass(frozen=True, kw_only=True)

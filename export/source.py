@@ -45,11 +45,12 @@ def open_model(name: str | None, random_base: str | None) -> Iterator[OpenedMode
 
 def _stored_model(folder: Path) -> OpenedModel:
     check_rest(folder)
-    unet = weight_file(folder / "unet", weight_variant(folder, [*LOADED]))
+    variant = weight_variant(folder, [*LOADED])
+    unet = weight_file(folder / "unet", variant)
     digest = hashlib.sha256()
     for file in weight_files(unet):
         digest.update(sha256(file).encode())
-    model = OpenedModel(folder, digest.hexdigest(), read_weights(unet))
+    model = OpenedModel(folder, digest.hexdigest(), read_weights(unet), variant)
     with torch.device("meta"):
         slotted_projections(model.build("unet"), folder)
     return model

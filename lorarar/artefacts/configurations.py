@@ -215,14 +215,14 @@ def check_keys(kind: str, config: Config, use: Use, defaults: Config, source: Pa
                     "use a model without it, or a newer lorarar"
                 )
             continue
-        rule = getattr(row, use)
-        if not rule.allows(json.loads(written)):
-            remedy = REMEDIES.get(key, "use a model without it")
-            if use != "draw" and row.draw.allows(value):
-                remedy = REMEDIES.get(key, "draw with it by lorarar generate --model")
+        rule, given = getattr(row, use), json.loads(written)  # a default may be a tuple
+        if not rule.allows(given):
+            other = "use a model without it"
+            if row.draw.allows(given):
+                other = "draw with it by lorarar generate --model"
             raise LorararError(
                 f"{source}: '{key}' {written} is not honoured in {DOING[use]}, "
-                f"only {rule.said}; {remedy}"
+                f"only {rule.said}; {REMEDIES.get(key, other)}"
             )
 
 
