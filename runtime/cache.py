@@ -20,7 +20,7 @@ from lorarar.runtime.slots import Factors, open_lora, pair_factors, slot_factors
 
 Value = TypeVar("Value")
 
-MOST_OPENED = 64
+MOST_OPENED, MOST_BYTES_OPENED = 64, 2 << 30  # two of SDXL of rank 128, prepared in float32
 MOST_FACTORS, MOST_BYTES = 8, 1 << 30  # for SDXL those of a LoRA of rank 128 have 372 MB
 
 
@@ -110,7 +110,7 @@ class FactorCache:
     merger: Merger | None
     workers: int
     opened: Cache[Lora] = field(
-        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES, size_of=_bytes_of_lora)
+        default_factory=lambda: Cache(MOST_OPENED, MOST_BYTES_OPENED, size_of=_bytes_of_lora)
     )
     made: Cache[Factors] = field(
         default_factory=lambda: Cache(MOST_FACTORS, MOST_BYTES, size_of=_bytes_of)
