@@ -5,6 +5,7 @@ from a folder beside it, named as the file without its suffix, or else from the 
 """
 
 import hashlib
+import json
 from collections import Counter
 from math import prod
 from pathlib import Path
@@ -14,8 +15,10 @@ import torch
 from diffusers import StableDiffusionXLPipeline
 from filelock import FileLock
 
+from lorarar.command import console
 from lorarar.errors import LorararError
 from lorarar.files import read_safetensors, user_cache, write_folder_atomically
+from lorarar.quiet import without_bars
 
 PREFIXES = {  # of the original names -> the part of the pipeline
     "model.diffusion_model.": "unet",
@@ -33,7 +36,7 @@ NEEDLESS = (  # what training leaves, and CLIP's scale of its loss
     "denoiser.sigmas",
 )
 CONFIGURATIONS = "stabilityai/stable-diffusion-xl-base-1.0"
-DTYPES = (torch.float16, torch.bfloat16, torch.float32)
+NARROW = {"float16": torch.float16, "bfloat16": torch.bfloat16}  # where all weights are so
 
 
 def convert(file: Path) -> Path:
@@ -43,22 +46,25 @@ def convert(file: Path) -> Path:
     had, or if weights are missing or find no place.
     """
     beside = file.with_suffix("")
-    stat = file.stat()
-    version = file.resolve(), stat.st_size, stat.st_mtime_ns, beside.is_dir()
-    digest = hashlib.sha256(repr(version).encode()).hexdigest()[:16]
+    sources = [file, *sorted(path for path in beside.rglob("*") if path.is_file())]
+    versions = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sources
+    ]
+    digest = hashlib.sha256(json.dumps(versions).encode()).hexdigest()[:16]
     folder = user_cache("checkpoints") / f"{file.stem}-{digest}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(".lock")):
         if not folder.exists():
-            configurations = beside if beside.is_dir() else None
-            pipeline = _load(file, configurations)
-            write_folder_atomically(folder, pipeline.save_pretrained, force=False)
+            with console.status(f"{file.name}: converting, once"), without_bars():
+                pipeline = _load(file, beside if beside.is_dir() else None)
+                write_folder_atomically(folder, pipeline.save_pretrained, force=False)
     return folder
 
 
 def _load(file: Path, configurations: Path | None) -> Any:
     tensors, _ = read_safetensors(file)
     counts: Counter[str] = Counter()
+    dtypes = set()
     for name, tensor in tensors.items():
         part = next((PREFIXES[prefix] for prefix in PREFIXES if name.startswith(prefix)), None)
         if name in MARKS or name in NEEDLESS:
@@ -69,8 +75,8 @@ def _load(file: Path, configurations: Path | None) -> Any:
                 "give a diffusers folder of the model"
             )
         counts[part] += prod(tensor.shape)
-    kinds = {getattr(torch, str(tensor.dtype), torch.float32) for tensor in tensors.values()}
-    dtype = max(kinds.intersection(DTYPES), key=DTYPES.index, default=torch.float32)
+        dtypes.add(str(tensor.dtype))
+    dtype = next((kind for name, kind in NARROW.items() if dtypes == {name}), torch.float32)
     try:
         pipeline = StableDiffusionXLPipeline.from_single_file(
             str(file),
