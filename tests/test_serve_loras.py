@@ -303,6 +303,16 @@ def test_the_pair_that_drew_is_saved_in_any_layout(client, pipeline, tmp_path, m
     assert found.metadata["lorarar.content_scale"] == "0.5"
 
 
+def test_long_names_make_a_name_that_file_systems_take(client):
+    name = "ö" * 90
+    content = PAIR[0].read_bytes()
+    assert client.put(f"/loras/{name}.safetensors", content=content).status_code == 201
+    asked = ASKED | {"content": name, "style": name, "layout": "peft"}
+    made = client.post("/merged", json=asked).json()
+    assert made["name"] == f"{'ö' * 45}-{'ö' * 45}-lorarar.zip"
+    assert client.get(f"/{made['url']}").status_code == 200
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -77,8 +77,9 @@ class Answers:
         choice = listing.offered.get(request.path_params["name"])
         if choice is None:
             raise HTTPException(404, "there is no such LoRA")
-        image = await run_in_threadpool(self.thumbnails.get, choice.file, choice.prompt)
+        image = await run_in_threadpool(self.thumbnails.get, choice.file)
         if image is None:
+            self.thumbnails.ask_for(choice.file, choice.prompt)
             return Response(status_code=202)
         return Response(image, 200 if image else 204, {"Cache-Control": "no-cache"}, "image/webp")
 

@@ -15,6 +15,7 @@ from lorarar.runtime.request import DrawRequest, lora_facts
 from lorarar.save import LAYOUTS, Layout, save_lora
 
 MOST_KEPT = 4  # files that were merged, to be had again
+LONGEST_PART = 90  # bytes; file systems take names of 255
 
 
 @dataclass
@@ -49,7 +50,7 @@ class MergedFiles:
         key = token_urlsafe(16)
         place = self.folder / key
         place.mkdir(parents=True)
-        name = f"{content.stem[:80]}-{style.stem[:80]}-{request.method}"
+        name = f"{_short(content.stem)}-{_short(style.stem)}-{request.method}"
         if layout == "peft":
             save_lora(merged, place / name, layout)
             file = _zipped(place / name)
@@ -61,6 +62,11 @@ class MergedFiles:
             _, oldest = self.made.popitem(last=False)
             shutil.rmtree(oldest.parent)
         return key
+
+
+def _short(name: str) -> str:
+    """What a file's name has room for, twice."""
+    return name.encode()[:LONGEST_PART].decode(errors="ignore")
 
 
 def _zipped(folder: Path) -> Path:

@@ -42,10 +42,8 @@ class Thumbnails:
     made: dict[FileVersion, bytes] = field(default_factory=dict)
     waiting: dict[FileVersion, str] = field(default_factory=dict)
 
-    def get(self, file: Path, prompt: str) -> bytes | None:
+    def get(self, file: Path) -> bytes | None:
         """Return a LoRA's thumbnail, b"" if there will be none, None if it is yet to be drawn.
-
-        prompt: what it draws alone.
 
         Raises LorararError if the file cannot be read.
         """
@@ -53,10 +51,16 @@ class Thumbnails:
         if version not in self.made:
             found = cover_of(file) or self._kept(version)
             if found is None:
-                self.waiting[version] = prompt
                 return None
             self.made[version] = found
         return self.made[version]
+
+    def ask_for(self, file: Path, prompt: str) -> None:
+        """Have a thumbnail drawn. prompt: what the LoRA draws alone.
+
+        Raises LorararError if the file cannot be read.
+        """
+        self.waiting[file_version(file)] = prompt
 
     async def draw_when_idle(self) -> None:
         """Draw those that are waited for, one after another, for as long as the server runs."""
