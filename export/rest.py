@@ -37,7 +37,8 @@ def write_rest(model: Path, folder: Path) -> None:
     Raises LorararError if a file is missing or damaged, or if it says what the runtime does not do.
     """
     config = scheduler_config(model)
-    resolved = resolve(config, model / SCHEDULER, remedy=REMEDY)
+    source = model / SCHEDULER
+    resolved = resolve(config, source, remedy=REMEDY, mend="get the model again")
     theirs = inspect.signature(getattr(diffusers, config["_class_name"]).__init__).parameters
     said = {name: resolved[name] for name in resolved if name in config or name in theirs}
     (folder / "scheduler").mkdir()

@@ -71,6 +71,7 @@ def test_added_tokens_are_exported(model):
     [
         (SCHEDULER, {"algorithm_type": "sde-dpmsolver++"}, "algorithm_type sde-dpmsolver"),
         (SCHEDULER, {"beta_schedule": "laplace"}, "beta_schedule laplace is not supported; draw"),
+        (SCHEDULER, {"beta_end": 2}, "betas 0.00085 to 2 in 1000 steps.*; get the model again"),
         (TOKENIZER, {"padding_side": "left"}, "padding_side left is not supported; draw with"),
         (TOKENIZER, {"model_max_length": 8}, "model_max_length 8 is not supported"),
         ("model_index.json", {"scheduler": ["diffusers", "SCMScheduler"]}, "SCMScheduler is not"),

@@ -238,6 +238,12 @@ def test_a_trajectory_can_be_left_at_any_step():
         ({"_class_name": "EDMEulerScheduler", "sigma_data": 0}, "sigma_data 0"),
         ({"_class_name": "EDMEulerScheduler", "sigma_max": float("inf")}, "0.002 to inf"),
         ({"steps_offset": 1000}, "steps_offset 1000"),
+        ({"num_train_timesteps": 999.5}, "num_train_timesteps is 999.5"),
+        ({"original_inference_steps": "many"}, "original_inference_steps is many"),
+        (
+            {"_class_name": "EDMEulerScheduler", "num_train_timesteps": 10**12},
+            "num_train_timesteps 1",
+        ),
         ({"original_inference_steps": 0}, "original_inference_steps 0"),
         ({"final_sigmas_type": "sigma_min"}, "final_sigmas_type"),
         ({"interpolation_type": "log_linear"}, "interpolation_type"),

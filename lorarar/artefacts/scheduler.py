@@ -141,11 +141,15 @@ def find_class(config: Mapping[str, Any], source: Path) -> SchedulerClass:
 
 
 def resolve(
-    config: Mapping[str, Any], source: Path, *, remedy: str = "use the torch pipeline"
+    config: Mapping[str, Any],
+    source: Path,
+    *,
+    remedy: str = "use the torch pipeline",
+    mend: str = "export the model again",
 ) -> Config:
     """Return a configuration in which every value is said that was left to its class's default.
 
-    null stands for the default. remedy: of what is not supported.
+    null stands for the default. remedy: of what is not supported; mend: of what cannot be.
 
     Raises LorararError for values that are missing or not supported, for keys that are not known
     (unless they are off), and for a class that is not.
@@ -166,8 +170,7 @@ def resolve(
             _check_betas(resolved)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LorararError(
-            f"{source}: no configuration of a scheduler known here ({error!r}); "
-            "export the model again"
+            f"{source}: no configuration of a scheduler known here ({error!r}); {mend}"
         ) from error
     return {name: value for name, value in resolved.items() if name != "lambda_min_clipped"}
 
@@ -178,6 +181,7 @@ def resolve_noise(config: Mapping[str, Any], source: Path) -> Config:
         {name: value for name, value in config.items() if name in NOISE},
         source,
         remedy="train on a model without",
+        mend="get the model again",
     )
 
 
@@ -193,12 +197,18 @@ def _odd(resolved: Config, known: set[str]) -> Iterator[str]:
             yield f"{name} {value}"
 
 
+def _whole(resolved: Config, name: str) -> int:
+    if not isinstance(resolved[name], int):
+        raise TypeError(f"{name} is {resolved[name]}")
+    return int(resolved[name])
+
+
 def _check_betas(resolved: Config) -> None:
     start, end, _, _ = (resolved[name] for name in DIFFERING)
-    count, offset = resolved["num_train_timesteps"], resolved["steps_offset"]
+    count, offset = _whole(resolved, "num_train_timesteps"), resolved["steps_offset"]
     if not (0 < start <= end < 1 and 1 < count <= MOST_TIMESTEPS):
         raise ValueError(f"betas {start} to {end} in {count} steps")
-    distilled, scaling = resolved["original_inference_steps"], resolved["timestep_scaling"]
+    distilled, scaling = _whole(resolved, "original_inference_steps"), resolved["timestep_scaling"]
     if not (0 <= offset < count and distilled > 0 and 0 < scaling < inf):
         raise ValueError(
             f"steps_offset {offset}, original_inference_steps {distilled}, "
@@ -210,5 +220,8 @@ def _check_sigmas(resolved: Config) -> None:
     low, high, data, rho = (
         resolved[name] for name in ("sigma_min", "sigma_max", "sigma_data", "rho")
     )
+    count = _whole(resolved, "num_train_timesteps")
+    if not 1 < count <= MOST_TIMESTEPS:
+        raise ValueError(f"num_train_timesteps {count}")
     if not (0 < low < high < inf and 0 < data < inf and 0 < rho < inf):
         raise ValueError(f"sigmas {low} to {high}, sigma_data {data}, rho {rho}")
