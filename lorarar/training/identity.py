@@ -28,7 +28,7 @@ STATES = "*.pt"
 WRITTEN = re.compile(r".+\.pt|loss\.(jsonl|png)|step-\d+\.png")  # by trainings, in their folder
 DIGITS = 16  # of the hashes that are kept
 
-Identity = Mapping[str, str | int | float | bool | None]
+Identity = Mapping[str, object]  # all of it JSON
 
 
 @contextmanager

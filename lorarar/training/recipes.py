@@ -25,8 +25,10 @@ class Checked:
     def __post_init__(self) -> None:
         from pydantic import ValidationError  # here, for commands that train nothing
 
+        recipe: Any = self
+        kind: Any = type(self)
         try:
-            _model(type(self))(**asdict(self))  # type: ignore[call-overload]
+            _model(kind)(**asdict(recipe))
         except ValidationError as error:
             wrong = error.errors()[0]
             raise LorararError(
