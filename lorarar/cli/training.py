@@ -129,7 +129,7 @@ def train(
         offsets=offsets,
         decay=decay,
     )
-    train_hypernet(model, loras, output, recipe, force=force)
+    train_hypernet(model, loras, output, recipe, force=force, say=_say_aside)
     typer.echo(f"{output}: trained, {steps} steps; losses in {output}.training")
 
 

@@ -1,6 +1,6 @@
 """Train the hypernetwork on random pairs of LoRAs (arXiv 2412.05148, section 3.3)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import product
 from math import cos, pi
@@ -39,7 +39,7 @@ from lorarar.training.identity import (
     recipe_facts,
     working_folder,
 )
-from lorarar.training.images import load_examples
+from lorarar.training.images import find_images, load_examples, together
 from lorarar.training.loop import LOSSES, STATE, scaler_of, train
 from lorarar.training.noise import Scheduler, training_scheduler
 from lorarar.training.objective import merge_loss, overlap, together_loss
@@ -94,6 +94,7 @@ def train_hypernet(
     recipe: HypernetRecipe,
     *,
     force: bool = False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> None:
     """Train on the LoRAs of a manifest (see `lorarar.artefacts.training`) and write `output`.
 
@@ -101,6 +102,7 @@ def train_hypernet(
     reach the hypernetwork through m alone. Losses, their picture and, until it is done, the
     training's state are kept in `OUTPUT.training/`, from where the same call goes on. Run it with
     `accelerate launch -m lorarar train ...` on several devices: each then takes pairs of its own.
+    say: takes the line that says what images are trained on.
 
     Raises LorararError for bad input, another training's state, a loss that is not finite, or if
     nothing can be written.
@@ -110,6 +112,8 @@ def train_hypernet(
     pairs, validation = split_pairs(manifest, recipe)
     check_trained(manifest, held_out=False)
     _check_objective(manifest, recipe)
+    folders = [find_images(entry.images) for entry in manifest.loras if not entry.held_out]
+    said = together(manifest.path, folders).describe()
     accelerator = Accelerator(mixed_precision=recipe.precision)
     with working_folder(output, accelerator) as work:
         pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
@@ -120,6 +124,8 @@ def train_hypernet(
             **lora_facts(manifest),
         }
         begin(work, facts, writes=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            say(said)
         training = _set_up(pipeline, manifest, recipe, accelerator, first=pairs[0])
         parts = {
             "hypernet": accelerator.unwrap_model(training.hypernet),

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -83,6 +83,16 @@ def find_images(folder: Path) -> ImageFolder:
     used = {*images, *map(_caption_beside, images), folder / CAPTIONS}
     skipped = Counter(path.suffix.lower() or "no suffix" for path in files if path not in used)
     return ImageFolder(folder, images, _captions(folder, images), skipped)
+
+
+def together(folder: Path, found: Sequence[ImageFolder]) -> ImageFolder:
+    """Take several folders of images for one, to be described as `folder`."""
+    return ImageFolder(
+        folder,
+        [image for each in found for image in each.images],
+        {image: caption for each in found for image, caption in each.captions.items()},
+        sum((each.skipped for each in found), Counter()),
+    )
 
 
 def load_examples(folder: Path, prompt: str) -> list[Example]:

@@ -59,7 +59,7 @@ def train_lora(
     """Train one LoRA ("content" or "style") on a folder of images and write it to `output`.
 
     Losses, samples and, until it is done, the training's state are kept in `OUTPUT.training/`,
-    from where the same call goes on. say: takes the lines that say what is trained on.
+    from where the same call goes on. say: takes the line that says what is trained on.
 
     Raises LorararError for bad input, another training's state, a loss that is not finite, or if
     nothing can be written.
@@ -68,13 +68,9 @@ def train_lora(
     accelerator = Accelerator(mixed_precision=recipe.precision)
     found = find_images(images)
     examples = found.examples(prompt)
+    said = found.describe()
     with working_folder(output, accelerator) as work:
-        if accelerator.is_main_process:
-            say(found.describe())
         pipeline = load_onto(accelerator.device, model, recipe.precision, use="train")
-        if accelerator.is_main_process:
-            for line in describe_cut(pipeline, [example.prompt for example in examples]):
-                say(line)
         facts = {
             "kind": kind,
             "prompt": prompt,
@@ -85,6 +81,9 @@ def train_lora(
             **_facts_of_prior(recipe),
         }
         begin(work, facts, writes=accelerator.is_main_process)
+        if accelerator.is_main_process:
+            cut = describe_cut(pipeline, [example.prompt for example in examples])
+            say("; ".join((said, *cut)))
         side = recipe.side or default_side(pipeline)
         known = encode(pipeline, examples, side)
         prior = load_prior(pipeline, recipe, work / "prior" / _drawn_as(recipe, facts), side)
@@ -169,9 +168,7 @@ def fit_adapter(
     return adapter_of(unet)
 
 
-def _weighted_loss(
-    unet: Any, scheduler: Scheduler, batch: Examples, recipe: LoraRecipe
-) -> Tensor:
+def _weighted_loss(unet: Any, scheduler: Scheduler, batch: Examples, recipe: LoraRecipe) -> Tensor:
     """Mean squared error of the first `recipe.batch` examples, plus that of the prior, weighted."""
     noisy = add_noise(scheduler, batch.latents)
     errors = (predict(unet, noisy, batch) - noisy.target.float()).square().mean((1, 2, 3))
