@@ -27,6 +27,7 @@ from PIL import Image
 from rich.progress import track
 
 from lorarar import bases
+from lorarar.artefacts.configurations import NEEDLESS
 from lorarar.artefacts.pipeline import hash_files, read_manifest
 from lorarar.bases import BASES, Base, attention_shapes
 from lorarar.benchmarks.machine import describe
@@ -43,10 +44,11 @@ from lorarar.benchmarks.published import (
 from lorarar.benchmarks.report import Report, make_console, publish
 from lorarar.command import run_script
 from lorarar.diffusion.assemble import train_tokenizer
-from lorarar.diffusion.checkpoint import build
+from lorarar.diffusion.checkpoint import LOADED, build
 from lorarar.diffusion.pipeline import draw, load_pipeline
 from lorarar.errors import LorararError
 from lorarar.export.onnx.pipeline import export_pipeline
+from lorarar.export.parts import OpenedModel
 from lorarar.export.rest import write_rest
 from lorarar.export.source import open_model
 from lorarar.numeric import psnr
@@ -223,8 +225,7 @@ def _noise_of_runtime(pipeline: Any) -> Iterator[torch.Tensor]:
 def exported(path: Path, exports: Path) -> Path:
     """Export a model to ONNX in float32; of one whose networks were exported before, the rest."""
     with open_model(str(path), None) as opened:
-        networks = [opened.config(part) for part in ("unet", "vae", "text_encoder_2")]
-        folder = exports / hashlib.sha256(json.dumps(networks).encode()).hexdigest()[:16]
+        folder = exports / _digest_of_networks(opened)
         if not folder.exists():
             export_pipeline(opened, folder, "none")
             return folder
@@ -234,6 +235,14 @@ def exported(path: Path, exports: Path) -> Path:
     manifest = replace(read_manifest(folder), zeros_for_empty=zeros, files=hash_files(folder))
     manifest.save(folder)
     return folder
+
+
+def _digest_of_networks(model: OpenedModel) -> str:
+    said = []
+    for part in LOADED:
+        config, needless = model.config(part), NEEDLESS[model.kind(part)]
+        said.append({key: config[key] for key in config if key[0] != "_" and key not in needless})
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def train(path: Path, work: Path) -> None:
