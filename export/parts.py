@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
@@ -20,11 +19,11 @@ from lorarar.diffusion.weights import Weights, read_weights, weight_file
 from lorarar.errors import LorararError
 from lorarar.export.factors import example_factors, factor_names
 from lorarar.export.slots import GuidedUNet, SlottedUNet, slotted_projections
+from lorarar.export.vae import Decoder, VaeEncoder, affine_of
 
 # Dimension: its name; "height" and "width" are of latents, "rows" and "columns" of pictures.
 Axes = dict[int, str]
 PART_NAMES = ("unet", "text_encoder", "text_encoder_2", "vae_decoder", "vae_encoder")
-LEAST_LOG_VARIANCE = -30.0  # that diffusers' distributions of latents keep
 ENCODER_CLASSES = {"text_encoder": CLIPTextModel, "text_encoder_2": CLIPTextModelWithProjection}
 
 
@@ -201,10 +200,10 @@ def decoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """
     vae = model.build("vae")
     side = side or model.config("unet")["sample_size"]
-    affine = _affine(vae)
+    affine = affine_of(vae)
     return Part(
         name="vae_decoder",
-        module=_Decoder(vae, affine),
+        module=Decoder(vae, affine),
         core="",
         weights=model.weights("vae"),
         inputs={"latent_sample": torch.zeros(batch, vae.config.latent_channels, side, side)},
@@ -222,10 +221,10 @@ def vae_encoder_part(model: OpenedModel, batch: int = 2, side: int = 0) -> Part:
     """
     vae = model.build("vae")
     side = (side or model.config("unet")["sample_size"]) * pixels_per_latent(model)
-    affine = _affine(vae, encoding=True)
+    affine = affine_of(vae, encoding=True)
     return Part(
         name="vae_encoder",
-        module=_VaeEncoder(vae, affine),
+        module=VaeEncoder(vae, affine),
         core="",
         weights=model.weights("vae"),
         inputs={"sample": torch.zeros(batch, vae.config.in_channels, side, side)},
@@ -285,21 +284,6 @@ def exported_config(model: OpenedModel, part: str) -> dict[str, Any]:
     return config
 
 
-def _affine(vae: Any, encoding: bool = False) -> dict[str, np.ndarray]:
-    """The scale and shift, (1, channels, 1, 1), of latents before decoding, if the VAE says them;
-    encoding: instead of means and log variances behind the encoder."""
-    if getattr(vae.config, "latents_mean", None) is None:
-        return {}
-    mean, deviation = (
-        np.array(values, np.float32) for values in (vae.config.latents_mean, vae.config.latents_std)
-    )
-    scale, shift = deviation, mean
-    if encoding:
-        scale = np.concatenate([1 / deviation, np.ones_like(deviation)])
-        shift = np.concatenate([-mean / deviation, -2 * np.log(deviation)])
-    return {"scale": scale.reshape(1, -1, 1, 1), "shift": shift.reshape(1, -1, 1, 1)}
-
-
 class _Encoder(nn.Module):
     def __init__(self, encoder: nn.Module, outputs: tuple[str, str]):
         super().__init__()
@@ -308,49 +292,3 @@ class _Encoder(nn.Module):
     def forward(self, input_ids: Tensor) -> tuple[Tensor, ...]:
         found = self.encoder(input_ids, output_hidden_states=True)
         return *(found[name] for name in self.outputs), *found.hidden_states[:-1]
-
-
-class _Affine(nn.Module):
-    """x * scale + shift; x as it is where there are none."""
-
-    scale: Tensor
-    shift: Tensor
-
-    def __init__(self, values: Mapping[str, np.ndarray]):
-        super().__init__()
-        for name, value in values.items():
-            self.register_buffer(name, torch.tensor(value))
-        self.changes = bool(values)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.scale + self.shift if self.changes else x
-
-
-class _Decoder(nn.Module):
-    def __init__(self, vae: Any, affine: Mapping[str, np.ndarray]):
-        super().__init__()
-        self.affine = _Affine(affine)
-        self.post_quant_conv = getattr(vae, "post_quant_conv", None)
-        self.decoder = vae.decoder
-
-    def forward(self, latent_sample: Tensor) -> Tensor:
-        latent_sample = self.affine(latent_sample)
-        if self.post_quant_conv is not None:
-            latent_sample = self.post_quant_conv(latent_sample)
-        return self.decoder(latent_sample)
-
-
-class _VaeEncoder(nn.Module):
-    def __init__(self, vae: Any, affine: Mapping[str, np.ndarray]):
-        super().__init__()
-        self.encoder, self.quant_conv = vae.encoder, getattr(vae, "quant_conv", None)
-        self.affine = _Affine(affine)
-        self.gives_variance = not isinstance(vae, AutoencoderTiny)
-
-    def forward(self, sample: Tensor) -> Tensor:
-        moments = self.encoder(sample)
-        if not self.gives_variance:
-            moments = torch.cat([moments, torch.full_like(moments, LEAST_LOG_VARIANCE)], 1)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
-        return self.affine(moments)

@@ -271,6 +271,11 @@ def stage_outside(parts: dict) -> dict:
     return parts
 
 
+def distilled(parts: dict) -> dict:
+    parts["unet"][0]["inputs"]["timestep_cond"] = ["float32", [1, 256]]
+    return parts
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -278,6 +283,7 @@ def stage_outside(parts: dict) -> dict:
         ({"files": lambda files: files | {"../outside": [0, ""]}}, "is outside the folder"),
         ({"files": lambda files: files | {"/etc/passwd": [0, ""]}}, "is outside the folder"),
         ({"parts": stage_outside}, "is outside the folder"),
+        ({"parts": distilled}, "was distilled with its guidance (it takes 'timestep_cond')"),
         ({"merger": "unet/../../outside"}, "is outside the folder"),
         ({"parts": lambda parts: {}}, "has no part 'text_encoder'"),
         ({"parts": []}, "has no part 'text_encoder'"),
