@@ -98,6 +98,7 @@ WAYS: dict[BaseName, list[Way]] = {
         Way("stable-diffusion.cpp", "q4_0, immediately"),
         Way("ours", "direct", "int8"),
         Way("ours", "lorarar", "int8"),
+        Way("ours", "lorarar, prepared", "int8"),
         Way("ours", "direct", "int4"),
     ],
 }

@@ -59,6 +59,8 @@ def write_model(folder: Path, base: str) -> None:
             sample_size=1024,
             scaling_factor=0.13025,
         ).half()
+        for tokenizer in (pipeline.tokenizer, pipeline.tokenizer_2):
+            tokenizer.model_max_length = pipeline.text_encoder.config.max_position_embeddings
     pipeline.save_pretrained(folder)
 
 
