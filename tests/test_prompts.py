@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from lorarar.diffusion.pipeline import draw, load_pipeline, runtime_noise
+from lorarar.diffusion.pipeline import draw, load_pipeline
 from lorarar.diffusion.prompts import describe_cut
 from lorarar.runtime.pipeline import Pipeline
 
 SHORT = "a votol cup on grass in neon style"  # 8 of 14 tokens
 LONG = " ".join([SHORT] * 4)
+SMALL = {"width": 32, "height": 32}
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +32,12 @@ def torch_pipeline():
 def test_long_prompts_draw_the_same_with_torch(
     prompt, negative, guidance, pipeline, torch_pipeline
 ):
-    found = np.asarray(pipeline.generate(prompt, negative, steps=1, guidance=guidance)) / 255
-    (wanted,) = draw(
-        torch_pipeline,
-        [prompt],
-        [0],
-        1,
-        guidance=guidance,
-        negative_prompt=negative,
-        latents=runtime_noise(torch_pipeline, 0),
-    )
-    assert np.abs(found - wanted.permute(1, 2, 0).numpy()).max() < 0.01
+    options = {"guidance": guidance, "negative_prompt": negative}
+    found = pipeline.generate(prompt, steps=1, size=(32, 32), **options)
+    noise = np.random.default_rng(0).standard_normal((1, 8, 8, 8), np.float32)
+    latents = torch.from_numpy(noise)
+    (wanted,) = draw(torch_pipeline, [prompt], [0], 1, latents=latents, **SMALL, **options)
+    assert np.abs(np.asarray(found) / 255 - wanted.permute(1, 2, 0).numpy()).max() < 0.01
 
 
 def test_a_prompts_last_words_count(pipeline):
@@ -51,8 +47,8 @@ def test_a_prompts_last_words_count(pipeline):
 
 
 def test_one_prompts_length_changes_no_other_picture(torch_pipeline):
-    both = draw(torch_pipeline, [LONG, SHORT], [0, 1], 1, guidance=1.0)
-    (alone,) = draw(torch_pipeline, [SHORT], [1], 1, guidance=1.0)
+    both = draw(torch_pipeline, [LONG, SHORT], [0, 1], 1, guidance=1.0, **SMALL)
+    (alone,) = draw(torch_pipeline, [SHORT], [1], 1, guidance=1.0, **SMALL)
     assert torch.equal(both[1], alone)
 
 
