@@ -37,7 +37,8 @@ PAIRS = [("kytol", "frost"), ("votol", "neon"), ("jumek", "ink"), ("ximek", "wat
 WIDTH, HEIGHT, QUALITY = 900, 700, 80
 THUMBNAILS = """() => [...document.querySelectorAll(".strip li")].every((item) => {
     const [own, strip] = [item, item.parentElement].map((each) => each.getBoundingClientRect());
-    return own.right < strip.left || own.left > strip.right || item.querySelector("img").src;
+    const hidden = own.right < strip.left || own.left > strip.right;
+    return hidden || item.querySelector("img").naturalWidth;
 })"""
 
 
