@@ -52,10 +52,11 @@ def test_an_exported_folder_is_replaced_by_what_its_manifest_lists(tmp_path):
     def fill(new) -> None:
         (new / "lorarar.json").write_text("new")
 
-    (folder / "mine.txt").write_text("mine")
-    with pytest.raises(LorararError, match=r"holds 'mine\.txt'"):
-        write_folder_atomically(folder, fill, force=True)
-    (folder / "mine.txt").unlink()
+    for mine in ("mine.txt", "unet/mine.txt", "unet/.hidden"):
+        (folder / mine).write_text("mine")
+        with pytest.raises(LorararError, match=f"holds '{mine}'"):
+            write_folder_atomically(folder, fill, force=True)
+        (folder / mine).unlink()
     write_folder_atomically(folder, fill, force=True)
     assert [(file.name, file.read_text()) for file in folder.iterdir()] == [("lorarar.json", "new")]
     (folder / "mine.txt").write_text("mine")

@@ -136,6 +136,7 @@ def test_a_prior_is_drawn_anew_for_another_prompt(images, monkeypatch):
         Image.new("RGB", (16, 16)).save(path)
 
     monkeypatch.setattr(lora, "_draw_to", draw_to)
+    monkeypatch.setattr(lora, "encode", lambda *rest: None)
     for prompt in ("a cat", "a cat", "a dog"):
         with pytest.raises(Stopped):
             train_red(images, recipe=replace(RECIPE, prior_prompt=prompt, prior_images=1))
@@ -202,7 +203,12 @@ def test_recipes_are_checked_wherever_they_are_made(recipe, option):
         recipe(**option)
 
 
-def test_begun_trainings_of_two_kinds_of_facts_are_compared(tmp_path):
+def test_a_recipe_keeps_no_prior_that_it_has_not():
+    with pytest.raises(LorararError, match="prior_unprompted needs a prior_prompt"):
+        LoraRecipe(prior_unprompted=True)
+
+
+def test_what_is_kept_of_a_training_is_compared_and_read(tmp_path):
     begin(tmp_path, {"steps": 3, "rate": float("inf")})
     (tmp_path / "a.pt").touch()
     begin(tmp_path, {"steps": 3, "rate": float("inf")})

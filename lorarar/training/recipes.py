@@ -79,6 +79,11 @@ class LoraRecipe(Checked):
     snr_gamma: float = field(default=0.0, metadata=AT_LEAST_ZERO)
     sample_every: int = field(default=0, metadata=COUNT_FROM_ZERO)
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.prior_unprompted and self.prior_prompt is None and self.prior_folder is None:
+            raise LorararError("recipe's prior_unprompted needs a prior_prompt or prior_folder")
+
 
 @dataclass(frozen=True)
 class HypernetRecipe(Checked):
