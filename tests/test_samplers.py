@@ -1,5 +1,6 @@
 """The runtime's samplers against diffusers' own, over full trajectories."""
 
+import doctest
 import inspect
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from lorarar.artefacts import scheduler as table
 from lorarar.artefacts.scheduler import CHOICES, CLASSES, EDM, resolve
 from lorarar.errors import LorararError
 from lorarar.runtime.noise_schedule import NoiseSchedule
@@ -179,6 +181,11 @@ def test_a_missing_spacing_is_the_classs_own(name, spacing):
     config = {key: value for key, value in CONFIG.items() if key != "timestep_spacing"}
     found = NoiseSchedule.from_config(config | {"_class_name": kind}, SOURCE)
     assert found.config["timestep_spacing"] == spacing
+
+
+def test_the_tables_example_runs():
+    result = doctest.testmod(table)
+    assert result.attempted and not result.failed
 
 
 def test_null_is_a_keys_default():
