@@ -115,3 +115,10 @@ def test_damaged_pngs_are_refused_by_name(tmp_path):
         (tmp_path / "a.png").write_bytes(data)
         with pytest.raises(LorararError, match=r"a\.png: cannot be read as an image"):
             read_image(tmp_path / "a.png", 8)
+
+
+def test_a_broken_link_is_refused_by_name(tmp_path):
+    draw(tmp_path / "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(LorararError, match=r"b\.png: cannot be read as an image"):
+        find_images(tmp_path).describe()

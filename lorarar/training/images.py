@@ -107,7 +107,8 @@ def _files(folder: Path) -> Iterator[Path]:
     """Files of a folder and of those in it, but for hidden ones and what trainings keep."""
     for path in folder.rglob("*"):
         places = path.relative_to(folder).parts
-        if path.is_file() and not any(p.startswith(".") or p.endswith(".training") for p in places):
+        hidden = any(p.startswith(".") or p.endswith(".training") for p in places)
+        if not hidden and (path.is_file() or path.is_symlink()):  # a broken link is told of
             yield path
 
 
