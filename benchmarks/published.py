@@ -220,6 +220,11 @@ SSD_1B: Config = {
     "transformer_layers_per_block": [1, [2, 2], [4, 4]],
     "reverse_transformer_layers_per_block": [[4, 4, 10], [2, 1, 1], 1],
 }
+VEGA: Config = {
+    "mid_block_type": "UNetMidBlock2D",
+    "transformer_layers_per_block": [1, [1, 1], [2, 2]],
+    "reverse_transformer_layers_per_block": [[2, 2, 2], [1, 1, 1], 1],
+}
 KOALA_1B: Config = {"layers_per_block": 1, "transformer_layers_per_block": [1, 2, 6]}
 KOALA_700M: Config = {
     "layers_per_block": 1,
@@ -277,6 +282,7 @@ MODELS = (
     ),
     Published(name="Juggernaut XL, one file", single_file=()),
     Published(name="SSD-1B", unet=SSD_1B),
+    Published(name="Segmind-Vega", unet=VEGA),
     Published(name="KOALA-1B", unet=KOALA_1B),
     Published(name="KOALA-700M", unet=KOALA_700M),
     Published(

@@ -74,7 +74,7 @@ def usual_layout(lora: Lora, path: Path) -> Layout:
 
     Not for text encoders without `out_proj`, by which diffusers knows kohya's names of attention.
     """
-    is_sdxl = lora.base in ("sdxl", "ssd-1b")
+    is_sdxl = lora.base in ("sdxl", "ssd-1b", "vega")
     is_plain_file = path.suffix == ".safetensors" and lora.prepared is None
     components = _components(lora)
     is_known = all(

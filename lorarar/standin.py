@@ -11,7 +11,7 @@ from lorarar.hypernet import Hypernet, save_hypernet
 from lorarar.lora import Layer, Lora
 from lorarar.save import save_lora
 
-BaseName = Literal["sdxl", "ssd-1b", "koala-1b", "koala-700m", "mini"]  # of `BASES`
+BaseName = Literal["sdxl", "ssd-1b", "vega", "koala-1b", "koala-700m", "mini"]  # of `BASES`
 DEVIATION = np.float32(0.02)
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lorarar.artefacts.scheduler import Config, Sampler, find_class, karras, resolve
+from lorarar.artefacts.scheduler import Config, Sampler, edm_levels, find_class, karras, resolve
 from lorarar.errors import LorararError
 
 RunUnet = Callable[[np.ndarray, float], np.ndarray]  # scaled latents, timestep -> model output
@@ -117,9 +117,9 @@ class NoiseSchedule:
     def _edm_levels(self, steps: int) -> Levels:
         if steps < 1:
             raise LorararError(f"steps {steps}: must be 1 or more")
-        high, low = self.config["sigma_max"], self.config["sigma_min"]
-        sigmas = karras(high, low, steps, self.config["rho"])
-        return Levels(np.log(sigmas) / 4, np.append(sigmas, 0), (high**2 + 1) ** 0.5)
+        sigmas = edm_levels(self.config, steps)
+        start = (self.config["sigma_max"] ** 2 + 1) ** 0.5
+        return Levels(np.log(sigmas) / 4, np.append(sigmas, 0), start)
 
     def denoised(self, x: np.ndarray, sigma: float, time: float, model: RunUnet) -> np.ndarray:
         """Return what the model takes x for without its noise.

@@ -37,6 +37,7 @@ def test_shapes_count_the_published_projections():
     assert {name: len(SHAPES[name]) for name in BASES} == {
         "sdxl": 560,
         "ssd-1b": 272,
+        "vega": 120,
         "koala-1b": 240,
         "koala-700m": 168,
         "mini": 56,
@@ -46,7 +47,14 @@ def test_shapes_count_the_published_projections():
     assert {shape: shapes.count(shape) for shape in wanted} == wanted
 
 
-MILLIONS = {"sdxl": 2567, "ssd-1b": 1331, "koala-1b": 1161, "koala-700m": 783, "mini": 7}
+MILLIONS = {
+    "sdxl": 2567,
+    "ssd-1b": 1331,
+    "vega": 745,
+    "koala-1b": 1161,
+    "koala-700m": 783,
+    "mini": 7,
+}
 
 
 @pytest.mark.parametrize("base", BASES)

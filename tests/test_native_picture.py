@@ -191,7 +191,12 @@ def change_manifest(folder: Path, **changes: object) -> None:
         {"use_karras_sigmas": True, "lower_order_final": False, "steps_offset": None},
         {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True},
         EDM | {"sigma_data": 0.5},
-        EDM | {"prediction_type": "v_prediction", "sigma_data": 1.0},
+        EDM
+        | {
+            "prediction_type": "v_prediction",
+            "sigma_data": 1.0,
+            "sigma_schedule": "exponential",
+        },
     ],
 )
 def test_every_schedule_is_the_python_runtimes(case, changes, tmp_path):

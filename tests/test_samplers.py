@@ -39,6 +39,7 @@ COSXL = {
     "_class_name": "EDMEulerScheduler",
     "sigma_data": 1.0,
     "sigma_max": 120.0,
+    "sigma_schedule": "exponential",
     "prediction_type": "v_prediction",
 }
 EDM_TWINS = {"euler": "EDMEulerScheduler", "dpm++2m": "EDMDPMSolverMultistepScheduler"}
@@ -240,7 +241,7 @@ def test_a_trajectory_can_be_left_at_any_step():
         ({"sigma_max": 10.0}, "sigma_max 10.0"),
         ({"of_next_year": "more"}, "of_next_year more"),
         ({"use_exponential_sigmas": True}, "use_exponential_sigmas True"),
-        ({"_class_name": "EDMEulerScheduler", "sigma_schedule": "exponential"}, "sigma_schedule e"),
+        ({"_class_name": "EDMEulerScheduler", "sigma_schedule": "linear"}, "sigma_schedule linear"),
         ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatchEulerDiscreteScheduler is"),
         ({"_class_name": "EDMEulerScheduler", "sigma_data": 0}, "sigma_data 0"),
         ({"_class_name": "EDMEulerScheduler", "sigma_max": float("inf")}, "0.002 to inf"),

@@ -20,7 +20,12 @@ from lorarar.training.denoising import add_noise, snr_weights
 from lorarar.training.noise import training_scheduler
 
 PLAYGROUND = EDMDPMSolverMultistepScheduler(sigma_data=0.5)
-COSXL = EDMEulerScheduler(sigma_data=1.0, sigma_max=120.0, prediction_type="v_prediction")
+COSXL = EDMEulerScheduler(
+    sigma_data=1.0,
+    sigma_max=120.0,
+    sigma_schedule="exponential",
+    prediction_type="v_prediction",
+)
 
 
 def noise_of(scheduler):
@@ -53,7 +58,7 @@ def test_edm_models_see_and_say_what_diffusers_means(scheduler, latents):
 @pytest.mark.parametrize("scheduler", [PLAYGROUND, COSXL])
 def test_edm_levels_are_those_that_are_drawn_at(scheduler, latents):
     noisy = add_noise(noise_of(scheduler), latents)
-    scheduler.set_timesteps(noise_of(scheduler).levels)
+    scheduler.set_timesteps(len(noise_of(scheduler).sigmas))
     nearest = (noisy.times[:, None] - scheduler.timesteps).abs().min(1).values
     assert nearest.max() < 1e-5
 

@@ -29,6 +29,7 @@ COSXL = {
     "_class_name": "EDMEulerScheduler",
     "sigma_data": 1.0,
     "sigma_max": 120.0,
+    "sigma_schedule": "exponential",
     "prediction_type": "v_prediction",
 }
 TEXTS = [

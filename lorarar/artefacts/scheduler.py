@@ -24,7 +24,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "timestep_spacing": get_args(Spacing),
     "rescale_betas_zero_snr": (False, True),
     "use_karras_sigmas": (False, True),
-    "sigma_schedule": ("karras",),
+    "sigma_schedule": ("karras", "exponential"),
     # From here on, what the samplers here do; other values are another computation.
     "algorithm_type": ("dpmsolver++", "deis"),
     "clip_sample": (False,),
@@ -188,6 +188,15 @@ def resolve_noise(config: Mapping[str, Any], source: Path) -> Config:
 def karras(high: float, low: float, steps: int, rho: float) -> np.ndarray:
     """Return noise levels from high to low, (steps,) (Karras et al. 2206.00364, equation 5)."""
     return np.linspace(high ** (1 / rho), low ** (1 / rho), steps) ** rho
+
+
+def edm_levels(config: Mapping[str, Any], steps: int) -> np.ndarray:
+    """Return an EDM model's noise levels from sigma_max to sigma_min, (steps,), as its
+    sigma_schedule spreads them."""
+    high, low = config["sigma_max"], config["sigma_min"]
+    if config["sigma_schedule"] == "exponential":
+        return np.geomspace(low, high, steps)[::-1].copy()  # of one the lowest, as in diffusers
+    return karras(high, low, steps, config["rho"])
 
 
 def _odd(resolved: Config, known: set[str]) -> Iterator[str]:

@@ -104,7 +104,8 @@ def add_noise(scheduler: Scheduler, latents: Tensor) -> Noisy:
     noise = torch.randn(latents.shape).to(latents)
     spread = (torch.randperm(len(latents)) + torch.rand((), dtype=torch.float64)) / len(latents)
     if isinstance(scheduler, EdmNoise):
-        return scheduler.add(latents, noise, (spread * scheduler.levels).long().to(latents.device))
+        levels = (spread * len(scheduler.sigmas)).long().to(latents.device)
+        return scheduler.add(latents, noise, levels)
     times = (spread * scheduler.config.num_train_timesteps).long().to(latents.device)
     noisy = scheduler.add_noise(latents, noise, times)
     if scheduler.config.prediction_type == "v_prediction":

@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import torch
 from diffusers import DDPMScheduler, StableDiffusionXLPipeline
 from torch import Tensor
 
-from lorarar.artefacts.scheduler import DIFFERING, FILE, find_class, karras, resolve_noise
+from lorarar.artefacts.scheduler import DIFFERING, FILE, edm_levels, find_class, resolve_noise
 
 
 class Noisy(NamedTuple):
@@ -23,22 +24,18 @@ class Noisy(NamedTuple):
 class EdmNoise:
     """EDM's noise (Karras et al. 2206.00364, section 5): x = x_0 + sigma * noise.
 
-    levels: how many sigmas are trained on; they are those that diffusers draws at, so that each is
-    as likely. The UNet sees c_in x at the time log(sigma) / 4, and what it should say of x is
+    sigmas: (levels,), those that are trained on, each as likely; diffusers draws at the same. The
+    UNet sees c_in x at the time log(sigma) / 4, and what it should say of x is
     (x_0 - c_skip x) / c_out, whose squared error has the weight that EDM gives it.
     """
 
-    levels: int
-    sigma_min: float
-    sigma_max: float
+    sigmas: np.ndarray
     sigma_data: float
-    rho: float
     predicts_velocity: bool
 
     def add(self, latents: Tensor, noise: Tensor, levels: Tensor) -> Noisy:
         """Add noise of these levels, (n,), to latents, (n, channels, height, width)."""
-        every = karras(self.sigma_max, self.sigma_min, self.levels, self.rho)
-        sigmas = torch.from_numpy(every).to(latents)[levels]
+        sigmas = torch.from_numpy(self.sigmas).to(latents)[levels]
         sigma, data = sigmas[:, None, None, None], self.sigma_data
         variance = sigma**2 + data**2
         skip, out = data**2 / variance, sigma * data / variance.sqrt()
@@ -70,11 +67,8 @@ def training_scheduler(pipeline: StableDiffusionXLPipeline) -> Scheduler:
     resolved = resolve_noise(config, source)
     if find_class(config, source).is_edm:
         return EdmNoise(
-            levels=resolved["num_train_timesteps"],
-            sigma_min=resolved["sigma_min"],
-            sigma_max=resolved["sigma_max"],
+            sigmas=edm_levels(resolved, resolved["num_train_timesteps"]),
             sigma_data=resolved["sigma_data"],
-            rho=resolved["rho"],
             predicts_velocity=resolved["prediction_type"] == "v_prediction",
         )
     names = (*DIFFERING[:3], "num_train_timesteps", "prediction_type", "rescale_betas_zero_snr")

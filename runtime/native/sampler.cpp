@@ -20,7 +20,7 @@ const std::map<std::string, std::vector<Json>> CHOICES = {
     {"timestep_spacing", {"leading", "trailing", "linspace"}},
     {"rescale_betas_zero_snr", {false, true}},
     {"use_karras_sigmas", {false, true}},
-    {"sigma_schedule", {"karras"}},
+    {"sigma_schedule", {"karras", "exponential"}},
     {"algorithm_type", {"dpmsolver++", "deis"}},
     {"clip_sample", {false}},
     {"disable_corrector", {Json::array()}},
@@ -86,6 +86,18 @@ std::vector<double> linspace(double start, double end, int64_t count) {
 std::vector<double> karras(double high, double low, int steps, double rho) {
   std::vector<double> levels = linspace(std::pow(high, 1 / rho), std::pow(low, 1 / rho), steps);
   for (double& level : levels) level = std::pow(level, rho);
+  levels.push_back(0);
+  return levels;
+}
+
+std::vector<double> edm_levels(const Json& config, int steps) {
+  const double high = config.at("sigma_max"), low = config.at("sigma_min");
+  if (config.value("sigma_schedule", "karras") == "karras") {
+    return karras(high, low, steps, config.at("rho"));
+  }
+  std::vector<double> levels = linspace(std::log(low), std::log(high), steps);
+  for (double& level : levels) level = std::exp(level);
+  std::reverse(levels.begin(), levels.end());
   levels.push_back(0);
   return levels;
 }
@@ -175,8 +187,7 @@ void Schedule::check_euler() const {
 Levels Schedule::levels(int steps) const {
   if (sigmas.empty()) {
     const double high = config["sigma_max"];
-    Levels found{{}, karras(high, config["sigma_min"], steps, config["rho"]),
-                 std::sqrt(high * high + 1)};
+    Levels found{{}, edm_levels(config, steps), std::sqrt(high * high + 1)};
     for (int i = 0; i < steps; ++i) found.times.push_back(std::log(found.sigmas[i]) / 4);
     return found;
   }

@@ -19,7 +19,7 @@ public final class NoiseSchedule {
         {"timestep_spacing", "leading", "trailing", "linspace"},
         {"rescale_betas_zero_snr", "False", "True"},
         {"use_karras_sigmas", "False", "True"},
-        {"sigma_schedule", "karras"},
+        {"sigma_schedule", "karras", "exponential"},
         {"algorithm_type", "dpmsolver++", "deis"},
         {"clip_sample", "False"},
         {"disable_corrector", "[]"},
@@ -251,7 +251,9 @@ public final class NoiseSchedule {
             throw new LorararException("steps " + steps + ": must be 1 or more");
         }
         double high = config.number("sigma_max");
-        double[] found = karras(high, config.number("sigma_min"), steps, config.number("rho"));
+        double low = config.number("sigma_min");
+        double[] found = config.text("sigma_schedule").equals("karras")
+            ? karras(high, low, steps, config.number("rho")) : exponential(high, low, steps);
         double[] times = new double[steps];
         for (int i = 0; i < steps; i++) {
             times[i] = Math.log(found[i]) / 4;
@@ -266,6 +268,15 @@ public final class NoiseSchedule {
             levels[i] = Math.pow(levels[i], rho);
         }
         return Arrays.copyOf(levels, steps + 1);
+    }
+
+    private static double[] exponential(double high, double low, int steps) {
+        double[] rising = spread(Math.log(low), Math.log(high), steps);
+        double[] levels = new double[steps + 1];
+        for (int i = 0; i < steps; i++) {
+            levels[i] = Math.exp(rising[steps - 1 - i]);
+        }
+        return levels;
     }
 
     private static void round(double[] times) {
