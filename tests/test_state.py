@@ -273,7 +273,12 @@ run_app(app)
 
 def stop_writing(folder, number):
     command = [sys.executable, "-c", WRITING, str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # in spite of nohup
+    ) as process:
         assert process.stdout.readline() == b"in\n"
         process.send_signal(number)
         assert not process.stderr.read()
