@@ -73,6 +73,14 @@ def case(request, folders, tmp_path_factory) -> Case:
     return Case(request.param, folder, runner, pipeline, given)
 
 
+@pytest.fixture
+def any_engine(case) -> Case:
+    """One of them, for what both share: ONNX Runtime, which loads faster."""
+    if case.engine == "executorch":
+        pytest.skip("the sampler is the same for both engines")
+    return case
+
+
 def noise_of(pipeline: Pipeline) -> np.ndarray:
     side = pipeline.manifest.side
     shape = 1, pipeline.manifest.channels, side, side
@@ -199,13 +207,11 @@ def change_manifest(folder: Path, **changes: object) -> None:
         },
     ],
 )
-def test_every_schedule_is_the_python_runtimes(case, changes, tmp_path):
-    if case.engine == "executorch":
-        pytest.skip("the sampler is the same for both engines, and ONNX Runtime's loads faster")
-    folder = with_scheduler(case.folder, tmp_path / "exported", **changes)
-    draw(case, folder, tmp_path / "picture.png")
-    pipeline = Pipeline.load(folder, case.engine, threads=1)
-    assert_same_picture(case, tmp_path / "picture.png", pipeline)
+def test_every_schedule_is_the_python_runtimes(any_engine, changes, tmp_path):
+    folder = with_scheduler(any_engine.folder, tmp_path / "exported", **changes)
+    draw(any_engine, folder, tmp_path / "picture.png")
+    pipeline = Pipeline.load(folder, any_engine.engine, threads=1)
+    assert_same_picture(any_engine, tmp_path / "picture.png", pipeline)
 
 
 def test_a_step_is_measured_in_named_rows(case):
@@ -325,22 +331,20 @@ def test_manifests_that_are_no_json_are_refused(case, copied, tmp_path):
         ({"num_train_timesteps": 1}, "in 1 steps"),
     ],
 )
-def test_unknown_schedules_are_refused_by_name(case, changes, said, tmp_path):
-    folder = with_scheduler(case.folder, tmp_path / "exported", **changes)
-    line = refused(case, folder, tmp_path)
+def test_unknown_schedules_are_refused_by_name(any_engine, changes, said, tmp_path):
+    folder = with_scheduler(any_engine.folder, tmp_path / "exported", **changes)
+    line = refused(any_engine, folder, tmp_path)
     assert SCHEDULER in line and said in line
 
 
-def test_euler_draws_for_other_samplers_if_it_is_told_to(case, tmp_path):
-    if case.engine == "executorch":
-        pytest.skip("the sampler is the same for both engines, and ONNX Runtime's loads faster")
+def test_euler_draws_for_other_samplers_if_it_is_told_to(any_engine, tmp_path):
     changes = {"_class_name": "DPMSolverMultistepScheduler"}
-    folder = with_scheduler(case.folder, tmp_path / "exported", **changes)
-    draw(case, folder, tmp_path / "picture.png", "--sampler", "euler")
-    pipeline = Pipeline.load(folder, case.engine, threads=1)
-    assert_same_picture(case, tmp_path / "picture.png", pipeline, sampler="euler")
+    folder = with_scheduler(any_engine.folder, tmp_path / "exported", **changes)
+    draw(any_engine, folder, tmp_path / "picture.png", "--sampler", "euler")
+    pipeline = Pipeline.load(folder, any_engine.engine, threads=1)
+    assert_same_picture(any_engine, tmp_path / "picture.png", pipeline, sampler="euler")
     assert "--sampler lcm: is not in this runner" in refused(
-        case, folder, tmp_path, "--sampler", "lcm"
+        any_engine, folder, tmp_path, "--sampler", "lcm"
     )
 
 
