@@ -221,20 +221,16 @@ lora.train_lora({str(untrained)!r}, Path({str(world / "images" / "ink")!r}), "in
         command = [sys.executable, "-c", script, str(output), *more]
         return subprocess.run(command, capture_output=True, text=True)
 
-    straight, killed, full = (tmp_path / f"{name}.safetensors" for name in ("s", "k", "f"))
+    straight, stopped = (tmp_path / f"{name}.safetensors" for name in ("straight", "stopped"))
     assert run(straight).returncode == 0
-    assert run(killed, "die").returncode == -signal.SIGKILL and not killed.exists()
-    assert f"{full}.training/state.pt: cannot be written" in run(full, "full").stderr
-    assert not full.exists() and [
-        f.name
-        for f in full.with_name("f.safetensors.training").iterdir()
-        if f.name.startswith("state")
-    ] == ["state.pt"]
+    assert run(stopped, "die").returncode == -signal.SIGKILL and not stopped.exists()
+    assert f"{stopped}.training/state.pt: cannot be written" in run(stopped, "full").stderr
+    states = [file.name for file in Path(f"{stopped}.training").glob("*state*")]
+    assert not stopped.exists() and states == ["state.pt"]
+    assert run(stopped).returncode == 0
     wanted = load_lora(straight).layers
-    for stopped in (killed, full):
-        assert run(stopped).returncode == 0
-        for name, layer in load_lora(stopped).layers.items():
-            assert np.array_equal(layer.up, wanted[name].up)
+    for name, layer in load_lora(stopped).layers.items():
+        assert np.array_equal(layer.up, wanted[name].up)
 
 
 def _first_losses(untrained, world, recipes):
@@ -354,8 +350,11 @@ def test_lora_training_refuses_bad_images(untrained, world, tmp_path):
 
 def test_ray_trains_two_loras_at_a_time(untrained, world):
     pytest.importorskip("ray")
+    *wanted, third, fourth, fifth = [entry.file for entry in load_manifest(world).loras]
+    for file in (third, fourth, fifth):
+        file.touch()  # there already: two take long enough
     trained = train_many(untrained, world, workers=2)
-    assert len(trained) == 5 and all(load_lora(file).base == "mini" for file in trained)
+    assert trained == wanted and all(load_lora(file).base == "mini" for file in trained)
     assert train_many(untrained, world, workers=2) == []
     trained[0].unlink()
     (world / "images" / trained[0].stem / "000.png").write_bytes(b"no image")
