@@ -65,7 +65,7 @@ class DrawRequest:
         return replace(
             self,
             sampler=settled_sampler(self.sampler, pipeline.schedule),
-            seed=secrets.randbelow(SEEDS) if self.seed == -1 else self.seed,
+            seed=any_seed() if self.seed == -1 else self.seed,
             width=self.width or side,
             height=self.height or side,
         )
@@ -119,6 +119,11 @@ class DrawRequest:
             model=f"{made.base}, {made.quantize}",
             model_identity=made.identity,
         )
+
+
+def any_seed() -> int:
+    """Choose a seed, as -1 asks for."""
+    return secrets.randbelow(SEEDS)
 
 
 def read_request(fields: Mapping[str, Any]) -> DrawRequest:

@@ -12,6 +12,7 @@ import torch
 
 from lorarar.artefacts import scheduler as table
 from lorarar.artefacts.scheduler import CHOICES, CLASSES, EDM, resolve
+from lorarar.benchmarks.published import EDM_EULER as COSXL
 from lorarar.errors import LorararError
 from lorarar.runtime.noise_schedule import NoiseSchedule
 from lorarar.runtime.samplers import SAMPLERS, settled_sampler
@@ -35,13 +36,6 @@ TWINS = {
 # As published with SDXL-class models.
 NOOBAI = CONFIG | {"prediction_type": "v_prediction", "rescale_betas_zero_snr": True}
 PLAYGROUND = {"_class_name": "EDMDPMSolverMultistepScheduler", "sigma_data": 0.5}
-COSXL = {
-    "_class_name": "EDMEulerScheduler",
-    "sigma_data": 1.0,
-    "sigma_max": 120.0,
-    "sigma_schedule": "exponential",
-    "prediction_type": "v_prediction",
-}
 EDM_TWINS = {"euler": "EDMEulerScheduler", "dpm++2m": "EDMDPMSolverMultistepScheduler"}
 SHAPE = (1, 4, 8, 8)
 SOURCE = Path("scheduler_config.json")

@@ -13,6 +13,7 @@ import numpy as np
 
 from lorarar import LorararError
 from lorarar.artefacts.scheduler import CLASSES, PredictionType, Sampler, Spacing, resolve
+from lorarar.benchmarks.published import EDM_EULER as COSXL
 from lorarar.embedded import EMBEDDED
 from lorarar.runtime.noise_schedule import NoiseSchedule
 from lorarar.runtime.samplers import SAMPLERS
@@ -25,13 +26,6 @@ MANY = 1_000_000
 SHAPE = (1, 4, 4, 4)
 STEPS = (1, 2, 7, 20)
 BETAS = ("linear", "scaled_linear")
-COSXL = {
-    "_class_name": "EDMEulerScheduler",
-    "sigma_data": 1.0,
-    "sigma_max": 120.0,
-    "sigma_schedule": "exponential",
-    "prediction_type": "v_prediction",
-}
 TEXTS = [
     "",
     "   ",

@@ -1,6 +1,5 @@
 """The command line's commands that draw."""
 
-import secrets
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +81,9 @@ def generate(
     refuse_existing(output, force)
     pair = find_lora(content), find_lora(style)
     if seed == -1:
-        seed = secrets.randbelow(2**31)
+        from lorarar.runtime.request import any_seed
+
+        seed = any_seed()
         say(f"seed {seed}")
     if exported:
         if model or hypernet or precision != "no":

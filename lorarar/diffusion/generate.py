@@ -69,12 +69,12 @@ def generate(
 
     Raises LorararError for bad input.
     """
-    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
-    pipeline = load_onto(fastest_device(), model, precision)
     sides = {"width": width, "height": height}
     for name, side in sides.items():
         if side is not None and (side < UNIT or side % UNIT):
             raise LorararError(f"{name} {side}: must be a multiple of {UNIT} pixels")
+    loras = load_lora(find_lora(content)), load_lora(find_lora(style))
+    pipeline = load_onto(fastest_device(), model, precision)
     if hypernet is None and model is None:
         hypernet = HYPERNET
     with merged_into(
